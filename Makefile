@@ -53,3 +53,13 @@ $(STAMP): pyproject.toml requirements-dev.lock requirements-bootstrap.lock
 	$(BIN)/uv pip install --quiet --python $(BIN)/python --no-deps --no-build-isolation --editable .; \
 	touch $@; \
 	echo "setup: ready after $$((SECONDS - started)) s"
+
+LOCK := $(BIN)/uv pip compile --quiet --upgrade --universal --python-version 3.11 \
+  --generate-hashes --no-emit-index-url --no-header
+
+lock: setup  ## resolve the packages anew (then look at the diff and run make test)
+	$(LOCK) --group bootstrap -o requirements-bootstrap.lock
+	$(LOCK) pyproject.toml --group build -o requirements.lock
+	$(LOCK) pyproject.toml --group build --group dev -c requirements.lock -o requirements-dev.lock
+	@echo "lock: resolving them together with the packages of later parts"
+	@$(LOCK) pyproject.toml --group build --group dev --group later -c requirements-dev.lock >/dev/null
