@@ -1,0 +1,313 @@
+"""Our own tables: everything the project must remember, in the schema ``pipeline``.
+
+What DOC 01 owns belongs to ``tables``. Row triggers that fill some of these stand in the
+migrations. No table here has a foreign key to ``messages``: a lookup for every inserted row costs
+more than the insert (design §8), and rows are only ever written beside the message itself.
+"""
+
+from __future__ import annotations
+
+from datetime import datetime
+from typing import Any
+from uuid import UUID
+
+from sqlalchemy import (
+    BigInteger,
+    Boolean,
+    CheckConstraint,
+    ForeignKey,
+    Identity,
+    Index,
+    Integer,
+    LargeBinary,
+    MetaData,
+    SmallInteger,
+    String,
+    Text,
+    text,
+)
+from sqlalchemy.dialects.postgresql import JSONB
+from sqlalchemy.orm import DeclarativeBase, Mapped, mapped_column
+
+from gatte_pipelines.database.tables import Timestamp, User
+
+SCHEMA = "pipeline"
+
+
+class PipelineBase(DeclarativeBase):
+    """Declarative base of our own tables."""
+
+    metadata = MetaData(schema=SCHEMA)
+
+
+def _now() -> Any:
+    return text("pipeline.clock()")
+
+
+class Setting(PipelineBase):
+    """One fact about this database, such as the fingerprint of ``GATTE_ID_KEY``."""
+
+    __tablename__ = "settings"
+
+    name: Mapped[str] = mapped_column(Text, primary_key=True)
+    value: Mapped[str] = mapped_column(Text)
+    updated_at: Mapped[datetime] = mapped_column(Timestamp, server_default=_now())
+
+
+class Run(PipelineBase):
+    """One run of a pipeline, with its report. ``outcome`` is null while it is going on."""
+
+    __tablename__ = "runs"
+
+    run_id: Mapped[UUID] = mapped_column(primary_key=True)
+    pipeline: Mapped[str] = mapped_column(Text)
+    as_of: Mapped[datetime] = mapped_column(Timestamp)
+    started_at: Mapped[datetime] = mapped_column(Timestamp)
+    finished_at: Mapped[datetime | None] = mapped_column(Timestamp)
+    outcome: Mapped[str | None] = mapped_column(Text)
+    reason: Mapped[str | None] = mapped_column(Text)
+    period_from: Mapped[datetime | None] = mapped_column(Timestamp)
+    period_to: Mapped[datetime | None] = mapped_column(Timestamp)
+    report: Mapped[dict[str, Any] | None] = mapped_column(JSONB)
+    error: Mapped[str | None] = mapped_column(Text)
+
+    __table_args__ = (
+        CheckConstraint(
+            "outcome in ('completed', 'skipped', 'needs_approval', 'failed')", name="runs_outcome"
+        ),
+        Index("runs_pipeline_started_at_idx", "pipeline", "started_at"),
+    )
+
+
+class Watermark(PipelineBase):
+    """How far a pipeline has read a source; committed with the rows it covers (S9)."""
+
+    __tablename__ = "watermarks"
+
+    pipeline: Mapped[str] = mapped_column(Text, primary_key=True)
+    name: Mapped[str] = mapped_column(Text, primary_key=True)
+    value: Mapped[str] = mapped_column(Text)
+    updated_at: Mapped[datetime] = mapped_column(Timestamp, server_default=_now())
+
+
+class Gate(PipelineBase):
+    """Whether what depends on a table may run."""
+
+    __tablename__ = "gates"
+
+    table_name: Mapped[str] = mapped_column(Text, primary_key=True)
+    is_closed: Mapped[bool] = mapped_column(Boolean)
+    reason: Mapped[str | None] = mapped_column(Text)
+    run_id: Mapped[UUID | None] = mapped_column()
+    changed_at: Mapped[datetime] = mapped_column(Timestamp, server_default=_now())
+
+
+class InboundBatch(PipelineBase):
+    """One inbound file by the keyed digest of its bytes, and how many lines are committed."""
+
+    __tablename__ = "inbound_batches"
+
+    batch_id: Mapped[UUID] = mapped_column(primary_key=True)
+    source_name: Mapped[str] = mapped_column(Text)
+    size_bytes: Mapped[int] = mapped_column(BigInteger)
+    state: Mapped[str] = mapped_column(Text)
+    lines_done: Mapped[int] = mapped_column(BigInteger, server_default=text("0"))
+    units_done: Mapped[int] = mapped_column(BigInteger, server_default=text("0"))
+    loads: Mapped[int] = mapped_column(Integer, server_default=text("1"))
+    run_id: Mapped[UUID] = mapped_column()
+    first_seen_at: Mapped[datetime] = mapped_column(Timestamp)
+    finished_at: Mapped[datetime | None] = mapped_column(Timestamp)
+
+    __table_args__ = (
+        CheckConstraint("state in ('loading', 'done')", name="inbound_batches_state"),
+    )
+
+
+class QuarantinedRecord(PipelineBase):
+    """One inbound record that could not be loaded, whole, so that it can be tried again.
+
+    ``id`` is the keyed digest of the payload and the reason: the same record met again is the same
+    row. ``payload`` is personal data on the clock of the messages.
+    """
+
+    __tablename__ = "quarantine"
+
+    id: Mapped[UUID] = mapped_column(primary_key=True)
+    batch_id: Mapped[UUID] = mapped_column()
+    source_name: Mapped[str] = mapped_column(Text)
+    line: Mapped[int] = mapped_column(BigInteger)
+    kind: Mapped[str] = mapped_column(Text)
+    field: Mapped[str | None] = mapped_column(Text)
+    reason: Mapped[str] = mapped_column(Text)
+    payload: Mapped[bytes] = mapped_column(LargeBinary)
+    quarantined_at: Mapped[datetime] = mapped_column(Timestamp)
+    attempts: Mapped[int] = mapped_column(Integer, server_default=text("0"))
+    last_attempt_at: Mapped[datetime | None] = mapped_column(Timestamp)
+
+    __table_args__ = (Index("quarantine_reason_idx", "reason", "quarantined_at"),)
+
+
+class UserIdentity(PipelineBase):
+    """One way in which a user is known, and since when (event time).
+
+    Kinds: ``wa_id`` (as received), ``phone_key`` (ninth-digit equivalence), ``bsuid``,
+    ``parent_bsuid``. Only one user holds a value at a time.
+    """
+
+    __tablename__ = "user_identities"
+
+    identity_id: Mapped[int] = mapped_column(BigInteger, Identity(always=False), primary_key=True)
+    kind: Mapped[str] = mapped_column(Text)
+    value: Mapped[str] = mapped_column(Text)
+    user_id: Mapped[UUID] = mapped_column(
+        ForeignKey(User.__table__.c.id, deferrable=True, initially="DEFERRED")
+    )
+    valid_from: Mapped[datetime] = mapped_column(Timestamp)
+    valid_to: Mapped[datetime | None] = mapped_column(Timestamp)
+
+    __table_args__ = (
+        CheckConstraint(
+            "kind in ('wa_id', 'phone_key', 'bsuid', 'parent_bsuid')", name="user_identities_kind"
+        ),
+        Index(
+            "user_identities_current_key",
+            "kind",
+            "value",
+            unique=True,
+            postgresql_where=text("valid_to is null"),
+        ),
+        Index("user_identities_user_id_idx", "user_id"),
+    )
+
+
+class UserActivity(PipelineBase):
+    """When a user last wrote, and which message set the name and the form of the phone.
+
+    ``name_at`` and ``phone_at`` with their message ids make event time decide, never arrival.
+    ``chatbot_named_at`` is set by a trigger when someone else than us writes ``users.name``:
+    from then on the profile name of a webhook no longer replaces it.
+    """
+
+    __tablename__ = "user_activity"
+
+    user_id: Mapped[UUID] = mapped_column(ForeignKey(User.__table__.c.id), primary_key=True)
+    last_at: Mapped[datetime | None] = mapped_column(Timestamp)
+    name_at: Mapped[datetime | None] = mapped_column(Timestamp)
+    name_message_id: Mapped[UUID | None] = mapped_column()
+    phone_at: Mapped[datetime | None] = mapped_column(Timestamp)
+    phone_message_id: Mapped[UUID | None] = mapped_column()
+    chatbot_named_at: Mapped[datetime | None] = mapped_column(Timestamp)
+
+
+class MessageFact(PipelineBase):
+    """What reports need to know of a message beyond DOC 01; written with the message."""
+
+    __tablename__ = "message_facts"
+
+    message_id: Mapped[UUID] = mapped_column(primary_key=True)
+    author: Mapped[str] = mapped_column(Text)
+    mode: Mapped[str | None] = mapped_column(Text)
+    current_flow: Mapped[str | None] = mapped_column(String(100))
+    model: Mapped[str | None] = mapped_column(String(100))
+
+    __table_args__ = (
+        CheckConstraint(
+            "author in ('client', 'bot', 'human', 'campaign')", name="message_facts_author"
+        ),
+    )
+
+
+class MessageStatus(PipelineBase):
+    """When a message we sent reached a status. The current one is the highest rank reached.
+
+    A row may stand here before its message: both meet by the id alone, in any order.
+    """
+
+    __tablename__ = "message_statuses"
+
+    message_id: Mapped[UUID] = mapped_column(primary_key=True)
+    status: Mapped[str] = mapped_column(Text, primary_key=True)
+    status_at: Mapped[datetime] = mapped_column(Timestamp)
+    error_code: Mapped[int | None] = mapped_column(Integer)
+    pricing_category: Mapped[str | None] = mapped_column(Text)
+    attempt_id: Mapped[UUID | None] = mapped_column()
+
+    __table_args__ = (
+        CheckConstraint(
+            "status in ('sent', 'delivered', 'read', 'played', 'failed')",
+            name="message_statuses_status",
+        ),
+    )
+
+
+class RowHistory(PipelineBase):
+    """One change of a non-personal column of the nine, written by a trigger."""
+
+    __tablename__ = "row_history"
+
+    history_id: Mapped[int] = mapped_column(BigInteger, Identity(always=False), primary_key=True)
+    table_name: Mapped[str] = mapped_column(Text)
+    row_id: Mapped[UUID] = mapped_column()
+    column_name: Mapped[str] = mapped_column(Text)
+    old_value: Mapped[str | None] = mapped_column(Text)
+    new_value: Mapped[str | None] = mapped_column(Text)
+    changed_at: Mapped[datetime] = mapped_column(Timestamp)
+
+    __table_args__ = (
+        Index("row_history_row_idx", "table_name", "row_id", "column_name", "changed_at"),
+    )
+
+
+class Staff(PipelineBase):
+    """A random id for each staff name met in assigned_to or transferred_to; reports see the id."""
+
+    __tablename__ = "staff"
+
+    staff_id: Mapped[UUID] = mapped_column(
+        primary_key=True, server_default=text("gen_random_uuid()")
+    )
+    name: Mapped[str] = mapped_column(String(150), unique=True)
+    first_seen_at: Mapped[datetime] = mapped_column(Timestamp, server_default=_now())
+
+
+class AnonymizedRow(PipelineBase):
+    """A row of users or leads that must stay anonymised (S1)."""
+
+    __tablename__ = "anonymized_rows"
+
+    table_name: Mapped[str] = mapped_column(Text, primary_key=True)
+    row_id: Mapped[UUID] = mapped_column(primary_key=True)
+    anonymized_at: Mapped[datetime] = mapped_column(Timestamp, server_default=_now())
+    rule: Mapped[str] = mapped_column(Text)
+
+    __table_args__ = (
+        CheckConstraint("table_name in ('users', 'leads')", name="anonymized_rows_table_name"),
+    )
+
+
+class GuardRefusal(PipelineBase):
+    """A personal value that someone tried to write back; the value itself is not kept (S1)."""
+
+    __tablename__ = "guard_refusals"
+
+    refusal_id: Mapped[int] = mapped_column(BigInteger, Identity(always=False), primary_key=True)
+    table_name: Mapped[str] = mapped_column(Text)
+    row_id: Mapped[UUID] = mapped_column()
+    column_name: Mapped[str] = mapped_column(Text)
+    refused_role: Mapped[str] = mapped_column(Text)
+    backend_pid: Mapped[int] = mapped_column(Integer, server_default=text("pg_backend_pid()"))
+    refused_at: Mapped[datetime] = mapped_column(
+        Timestamp, server_default=text("transaction_timestamp()")
+    )
+
+
+class StaffNotice(PipelineBase):
+    """One thing the watchdog told staff; the row keeps it from saying it twice."""
+
+    __tablename__ = "staff_notices"
+
+    notice_key: Mapped[str] = mapped_column(Text, primary_key=True)
+    kind: Mapped[str] = mapped_column(Text)
+    first_seen_at: Mapped[datetime] = mapped_column(Timestamp)
+    sent_at: Mapped[datetime | None] = mapped_column(Timestamp)
+    attempts: Mapped[int] = mapped_column(SmallInteger, server_default=text("0"))

@@ -1,0 +1,129 @@
+"""The catalogue of every text column: personal or not (rules S3 and S5).
+
+One list decides what the reporting role may read, what retention must reach, and what no report
+may show. A test compares it with the database and fails on a column that is not listed. Patterns
+for text in logs belong to ``redaction``.
+"""
+
+from __future__ import annotations
+
+from enum import StrEnum
+
+
+class Kind(StrEnum):
+    """What a text column holds.
+
+    ``PERSONAL``: about or leading back to a person, staff names and free text included.
+    ``SECRET``: lets its holder in; never leaves the database.
+    ``PLAIN``: codes, names of products and states.
+    """
+
+    PERSONAL = "personal"
+    SECRET = "secret"  # noqa: S105 - a kind of column, not a secret
+    PLAIN = "plain"
+
+
+_PERSONAL, _SECRET, _PLAIN = Kind.PERSONAL, Kind.SECRET, Kind.PLAIN
+
+CATALOGUE: dict[str, dict[str, Kind]] = {
+    "public.users": {
+        "phone": _PERSONAL,
+        "name": _PERSONAL,
+        "email": _PERSONAL,
+        "company": _PERSONAL,  # a sole trader's company is a person
+        "login_token": _SECRET,
+    },
+    "public.conversations": {
+        "current_flow": _PLAIN,
+        "transferred_to": _PERSONAL,  # a member of staff
+    },
+    "public.messages": {
+        "content": _PERSONAL,
+        "intent_detected": _PLAIN,
+    },
+    "public.session_context": {
+        "messages_json": _PERSONAL,
+        "summary": _PERSONAL,
+    },
+    "public.tickets": {
+        "protocol": _PLAIN,
+        "title": _PERSONAL,  # free text: names, phones and CPF stand in it
+        "description": _PERSONAL,
+        "category": _PLAIN,
+        "assigned_to": _PERSONAL,
+    },
+    "public.leads": {
+        "name": _PERSONAL,
+        "company": _PERSONAL,
+        "phone": _PERSONAL,
+        "email": _PERSONAL,
+        "interest": _PLAIN,
+        "source": _PLAIN,
+        "notes": _PERSONAL,
+        "crm_id": _PERSONAL,  # leads back to the person in the CRM
+    },
+    "public.appointments": {
+        "assigned_to": _PERSONAL,
+        "notes": _PERSONAL,
+        "calendar_event_id": _PERSONAL,  # leads back to the event and its guests
+    },
+    "public.services": {
+        "name": _PLAIN,
+        "notes": _PERSONAL,
+    },
+    "public.certificates": {},
+    "pipeline.alembic_version": {"version_num": _PLAIN},
+    "pipeline.settings": {"name": _PLAIN, "value": _PLAIN},
+    "pipeline.runs": {
+        "pipeline": _PLAIN,
+        "outcome": _PLAIN,
+        "reason": _PLAIN,
+        "report": _PLAIN,
+        "error": _PLAIN,
+    },
+    "pipeline.watermarks": {"pipeline": _PLAIN, "name": _PLAIN, "value": _PLAIN},
+    "pipeline.gates": {"table_name": _PLAIN, "reason": _PLAIN},
+    "pipeline.inbound_batches": {
+        "source_name": _PERSONAL,  # whoever names a file may put a phone into the name
+        "state": _PLAIN,
+    },
+    "pipeline.quarantine": {
+        "source_name": _PERSONAL,
+        "kind": _PLAIN,
+        "field": _PLAIN,
+        "reason": _PLAIN,
+        "payload": _PERSONAL,
+    },
+    "pipeline.user_identities": {"kind": _PLAIN, "value": _PERSONAL},
+    "pipeline.user_activity": {},
+    "pipeline.message_facts": {
+        "author": _PLAIN,
+        "mode": _PLAIN,
+        "current_flow": _PLAIN,
+        "model": _PLAIN,
+    },
+    "pipeline.message_statuses": {"status": _PLAIN, "pricing_category": _PLAIN},
+    "pipeline.row_history": {
+        "table_name": _PLAIN,
+        "column_name": _PLAIN,
+        "old_value": _PLAIN,  # the trigger records non-personal columns only
+        "new_value": _PLAIN,
+    },
+    "pipeline.staff": {"name": _PERSONAL},
+    "pipeline.anonymized_rows": {"table_name": _PLAIN, "rule": _PLAIN},
+    "pipeline.guard_refusals": {
+        "table_name": _PLAIN,
+        "column_name": _PLAIN,
+        "refused_role": _PLAIN,
+    },
+    "pipeline.staff_notices": {"notice_key": _PLAIN, "kind": _PLAIN},
+}
+"""Kind of each text, varchar, json and bytea column, by ``schema.table`` and column."""
+
+
+def is_reportable(table: str, column: str) -> bool:
+    """Whether reports may read a column of ``schema.table``.
+
+    Columns that are not text (ids, instants, numbers, ENUMs) are not catalogued and may be read.
+    """
+    return CATALOGUE[table].get(column, Kind.PLAIN) is Kind.PLAIN

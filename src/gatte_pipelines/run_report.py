@@ -1,0 +1,190 @@
+"""What a run did, in numbers that must balance (rule S10), and how people read them.
+
+Storing a report belongs to ``database.runs``; drawing it in Prefect belongs to ``flows``.
+"""
+
+from __future__ import annotations
+
+from datetime import datetime
+from enum import StrEnum
+from typing import Any
+from uuid import UUID
+
+import msgspec
+
+from gatte_pipelines.errors import ImbalanceError
+
+
+class Outcome(StrEnum):
+    """How a run ended. A run that raised is ``failed`` and has no balance to check."""
+
+    COMPLETED = "completed"
+    SKIPPED = "skipped"
+    NEEDS_APPROVAL = "needs_approval"
+    FAILED = "failed"
+
+
+PIPELINE_NAMES_PT = {
+    "inbound_messages": "Entrada de mensagens",
+    "quarantine_replay": "Reprocessamento da quarentena",
+    "session_context_expiry": "Expiração de contextos",
+    "watchdog": "Vigia das execuções",
+}
+
+_OUTCOME_PT = {
+    Outcome.COMPLETED: "concluída",
+    Outcome.SKIPPED: "nada a fazer",
+    Outcome.NEEDS_APPROVAL: "aguarda aprovação",
+    Outcome.FAILED: "falhou",
+}
+
+
+class RunReport(msgspec.Struct, kw_only=True, rename={"period_from": "from", "period_to": "to"}):
+    """The result of one run.
+
+    ``received = inserted + updated + duplicate + sum(skipped) + sum(quarantined)``, where the unit
+    is one message, status, contact event or malformed line. ``received`` is counted by the decoder
+    before anything is decided, the parts come from SQL row counts. ``seconds`` is wall time;
+    ``notes`` are short sentences without personal values.
+    """
+
+    pipeline: str
+    run_id: UUID
+    as_of: datetime
+    period_from: datetime | None = None
+    period_to: datetime | None = None
+    received: int = 0
+    inserted: int = 0
+    updated: int = 0
+    duplicate: int = 0
+    skipped: dict[str, int] = {}
+    quarantined: dict[str, int] = {}
+    watermark: str | None = None
+    seconds: float = 0.0
+    notes: list[str] = []
+    outcome: Outcome = Outcome.COMPLETED
+    reason: str | None = None
+
+    @property
+    def accounted(self) -> int:
+        """The sum of all parts, which must equal ``received``."""
+        return (
+            self.inserted
+            + self.updated
+            + self.duplicate
+            + sum(self.skipped.values())
+            + sum(self.quarantined.values())
+        )
+
+    def balance(self) -> None:
+        """Check rule S10.
+
+        Raises:
+            ImbalanceError: The parts do not add up to ``received``.
+        """
+        if self.accounted != self.received:
+            raise ImbalanceError(
+                f"{self.pipeline}: received {self.received}, accounted for {self.accounted} "
+                f"(inserted {self.inserted}, updated {self.updated}, duplicate {self.duplicate}, "
+                f"skipped {sum(self.skipped.values())}, "
+                f"quarantined {sum(self.quarantined.values())})"
+            )
+
+    def add(self, other: RunReport) -> None:
+        """Add the counts of ``other``, the report of a part of this run."""
+        self.received += other.received
+        self.inserted += other.inserted
+        self.updated += other.updated
+        self.duplicate += other.duplicate
+        for mine, theirs in (
+            (self.skipped, other.skipped),
+            (self.quarantined, other.quarantined),
+        ):
+            for reason, count in theirs.items():
+                mine[reason] = mine.get(reason, 0) + count
+        self.notes.extend(other.notes)
+
+    def to_json(self) -> bytes:
+        """The report as one line of JSON."""
+        return msgspec.json.encode(self)
+
+    @classmethod
+    def from_json(cls, data: bytes | str) -> RunReport:
+        """Read what :meth:`to_json` wrote."""
+        return msgspec.json.decode(data, type=cls)
+
+    def table_rows(self) -> list[dict[str, Any]]:
+        """One row a part of the balance sheet: ``item`` (pt-BR) and ``quantidade``."""
+        rows: list[dict[str, Any]] = [
+            {"item": "recebidos", "quantidade": self.received},
+            {"item": "inseridos", "quantidade": self.inserted},
+            {"item": "atualizados", "quantidade": self.updated},
+            {"item": "repetidos", "quantidade": self.duplicate},
+        ]
+        rows += [
+            {"item": f"ignorados: {reason_pt(reason)}", "quantidade": count}
+            for reason, count in sorted(self.skipped.items())
+        ]
+        rows += [
+            {"item": f"em quarentena: {reason_pt(reason)}", "quantidade": count}
+            for reason, count in sorted(self.quarantined.items())
+        ]
+        return rows
+
+    def summary_pt(self) -> str:
+        """A short end card in Markdown for ops, in Portuguese."""
+        name = PIPELINE_NAMES_PT.get(self.pipeline, self.pipeline)
+        lines = [f"### {name}: {_OUTCOME_PT[self.outcome]}"]
+        if self.reason:
+            lines.append(f"Motivo: {reason_pt(self.reason)}.")
+        if self.received:
+            lines.append(
+                f"**{_n(self.received)}** recebidos em {self.seconds:.1f} s: "
+                f"{_n(self.inserted)} inseridos, {_n(self.updated)} atualizados, "
+                f"{_n(self.duplicate)} repetidos, {_n(sum(self.skipped.values()))} ignorados, "
+                f"{_n(sum(self.quarantined.values()))} em quarentena."
+            )
+        if self.quarantined:
+            lines.append(
+                "Para ver a quarentena: `gatte quarantine list`. "
+                "Para tentar de novo: execute o fluxo *quarantine_replay*."
+            )
+        lines += [f"- {note}" for note in self.notes[:MAX_NOTES_SHOWN]]
+        hidden = len(self.notes) - MAX_NOTES_SHOWN
+        if hidden > 0:
+            lines.append(f"- … e mais {_n(hidden)} observações no relatório completo.")
+        lines.append(f"\nReferência: {self.as_of:%Y-%m-%d %H:%M:%S} UTC · execução `{self.run_id}`")
+        return "\n\n".join(lines[:2]) + "\n" + "\n".join(lines[2:])
+
+
+# A card is read on a phone; the whole list stands in pipeline.runs.
+MAX_NOTES_SHOWN = 12
+
+_REASONS_PT = {
+    "already_running": "outra execução ainda está em andamento",
+    "nothing_to_do": "nada a fazer",
+    "already_loaded": "arquivo já carregado",
+    "not_yet_supported": "tipo ainda não suportado",
+    "malformed_json": "JSON malformado",
+    "invalid_utf8": "texto que não é UTF-8",
+    "wrong_type": "tipo de campo errado",
+    "missing_field": "campo obrigatório ausente",
+    "nul_character": "caractere nulo no texto",
+    "too_long": "campo maior que a coluna",
+    "invalid_timestamp": "data e hora inválidas",
+    "future": "data e hora no futuro",
+    "invalid_phone": "telefone impossível",
+    "empty_notification": "notificação sem eventos",
+    "line_too_long": "linha longa demais",
+    "before_cutover": "anterior à adoção do banco",
+}
+
+
+def reason_pt(reason: str) -> str:
+    """The Portuguese words for a reason code; the code itself where there are none."""
+    return _REASONS_PT.get(reason, reason)
+
+
+def _n(number: int) -> str:
+    """A whole number with Portuguese thousands separators."""
+    return f"{number:,}".replace(",", ".")
