@@ -54,6 +54,70 @@ $(STAMP): pyproject.toml requirements-dev.lock requirements-bootstrap.lock
 	touch $@; \
 	echo "setup: ready after $$((SECONDS - started)) s"
 
+run: setup  ## load the sample input: every flow once, then one summary table
+	@$(BIN)/gatte sandbox run
+
+up: setup  ## leave Prefect, a worker, the schedules and the stand-ins running; prints the links
+	@$(BIN)/gatte sandbox up
+
+down: setup  ## stop what make up started
+	@$(BIN)/gatte sandbox down
+
+# Coverage may only rise: raise the floor when it has.
+COVERAGE := --cov --cov-report=term:skip-covered --cov-fail-under=80
+PYTEST := $(BIN)/python -m pytest
+
+ifeq ($(strip $(PG)),)
+test: setup  ## run the tests (PG=15: the database tests on Debian's PostgreSQL 15)
+	$(PYTEST) -m "not long and not browser" $(COVERAGE) $(PYTEST_ARGS)
+else
+test: setup postgres
+	GATTE_TEST_PG=$(PG) $(PYTEST) -m "not long" tests/database $(PYTEST_ARGS)
+endif
+
+test-long: setup  ## also the kills, the many-example properties and the browser
+	GATTE_TEST_PROFILE=explore $(PYTEST) --timeout=3600 $(PYTEST_ARGS)
+
+# RUNLEVEL=1 keeps the package from starting a server: the tests start their own.
+postgres:
+	@case "$(PG)" in [1-9][0-9]) ;; *) echo "test: PG must be a major version, such as PG=15." >&2; exit 1 ;; esac; \
+	if [ -x /usr/lib/postgresql/$(PG)/bin/initdb ]; then exit 0; fi; \
+	if [ "$$(id -u)" != 0 ] || ! command -v apt-get >/dev/null; then \
+	  echo "test: PostgreSQL $(PG) is not in /usr/lib/postgresql/$(PG); install it first:" >&2; \
+	  echo "test:   sudo apt-get install postgresql-$(PG)" >&2; \
+	  exit 1; \
+	fi; \
+	echo "test: installing postgresql-$(PG)"; \
+	export DEBIAN_FRONTEND=noninteractive RUNLEVEL=1; \
+	apt-get install --quiet --quiet --yes --no-install-recommends postgresql-$(PG) >/dev/null \
+	|| { apt-get update --quiet --quiet \
+	  && apt-get install --quiet --quiet --yes --no-install-recommends postgresql-$(PG) >/dev/null; }
+
+# In a git checkout whatever git does not ignore, in an unpacked archive every .sql file.
+SQL_FILES = $(shell git ls-files --cached --others --exclude-standard '*.sql' 2>/dev/null \
+  || find src dbt -name '*.sql')
+
+lint: setup  ## style, types, import rules, SQL, and what no file may hold
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy
+	$(BIN)/lint-imports --no-logo
+	$(BIN)/sqlfluff lint --disable-progress-bar $(SQL_FILES)
+	$(PYTEST) --quiet --no-cov tests/project/test_house.py
+
+format: setup  ## format Python and SQL
+	$(BIN)/ruff check --fix .
+	$(BIN)/ruff format .
+	$(BIN)/sqlfluff fix --disable-progress-bar --quiet $(SQL_FILES)
+
+bench: setup  ## measure, and print each ratio beside its target
+	@for benchmark in benchmarks/[a-z]*.py; do $(BIN)/python "$$benchmark"; done
+
+clean:  ## remove .venv and caches; .gatte (the local database) stays
+	@if [ -x $(BIN)/gatte ]; then $(BIN)/gatte sandbox down; fi
+	rm -rf .venv .pytest_cache .mypy_cache .ruff_cache .import_linter_cache .hypothesis .coverage htmlcov
+	find . -name __pycache__ -type d -prune -exec rm -rf {} +
+
 LOCK := $(BIN)/uv pip compile --quiet --upgrade --universal --python-version 3.11 \
   --generate-hashes --no-emit-index-url --no-header
 
