@@ -1,7 +1,7 @@
 """A PostgreSQL for tests: one server a session, one database a test, copied from a migrated one.
 
-The embedded PostgreSQL 18 by default; with GATTE_TEST_PG=15 Debian's. A folder of tests gets these
-fixtures by importing their names into its conftest; fixtures that only some tests need belong there.
+The embedded PostgreSQL 18 by default; with GATTE_TEST_PG=15 Debian's. A folder of tests gets
+these fixtures by importing their names into its conftest; what only some tests need belongs there.
 """
 
 from __future__ import annotations
