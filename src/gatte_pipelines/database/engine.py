@@ -5,13 +5,14 @@ Which URL is used belongs to ``wiring``; retrying a transaction belongs to its o
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator
 from contextlib import contextmanager
 from datetime import datetime
 
 import psycopg
 from sqlalchemy import URL, Connection, Engine, NullPool, create_engine, make_url, text
-from sqlalchemy.exc import ArgumentError, OperationalError
+from sqlalchemy.exc import ArgumentError, OperationalError, ProgrammingError
 
 from gatte_pipelines.errors import ConfigurationError, RetryableError
 
@@ -21,17 +22,23 @@ CONNECT_TIMEOUT_SECONDS = 10
 # What our own transactions call themselves to triggers (see pipeline.note_chatbot_name).
 WRITER = "gatte_pipelines"
 
-# libpq gives a failed connection no SQLSTATE; these words of its messages are what a rerun cannot
-# change. All others (refused, timed out, starting up) may pass by themselves.
-_PERMANENT_WORDS = (
-    "password authentication failed",
-    "no password supplied",
-    "does not exist",
-    "could not translate host name",
-    "failed to resolve host",
-    "Name or service not known",
-    "no pg_hba.conf entry",
-    "not permitted to log in",
+# libpq gives a failed connection no SQLSTATE; these words of its messages, in the languages of our
+# servers, are what a rerun cannot change. All others (refused, timed out, starting up) may pass.
+_PERMANENT = (
+    (r"password authentication failed|senha falhou", "the password is wrong"),
+    (r"no password supplied", "the URL has no password"),
+    (r'role ".*" (does not exist|não existe)', "the server has no such user"),
+    (
+        r'(database|banco de dados) ".*" (does not exist|não existe)',
+        "the server has no such database",
+    ),
+    (
+        r"could not translate host name|failed to resolve host|Name or service not known",
+        "no such host",
+    ),
+    (r"pg_hba\.conf", "pg_hba.conf does not let this user in"),
+    (r"not permitted to log in|permission denied for database", "this user may not log in"),
+    (r"SSL was required|certificate verify failed", "the encrypted connection is refused"),
 )
 
 
@@ -43,7 +50,7 @@ def parse_url(url: str) -> URL:
     """
     try:
         parsed = make_url(url)
-    except ArgumentError:
+    except (ArgumentError, ValueError):  # a port that is no number, quoted in the message
         raise ConfigurationError("the database URL cannot be read") from None
     if not parsed.drivername.startswith("postgres"):
         raise ConfigurationError("the database URL must start with postgresql://")
@@ -78,6 +85,10 @@ def connect(engine: Engine) -> Iterator[Connection]:
         connection = engine.connect()
     except OperationalError as error:
         raise _connection_error(engine.url, str(error.orig)) from None
+    except ProgrammingError:  # libpq does not know a parameter of the URL
+        raise ConfigurationError(
+            "the database URL has a parameter that PostgreSQL does not know"
+        ) from None
     with connection:
         version = psycopg_connection(connection).info.server_version
         if version < MIN_SERVER_VERSION:
@@ -109,12 +120,10 @@ def describe(url: URL) -> str:
 
 
 def _connection_error(url: URL, detail: str) -> ConfigurationError | RetryableError:
-    reason = next((words for words in _PERMANENT_WORDS if words in detail), None)
-    if reason is not None:
-        return ConfigurationError(
-            f"cannot log in to {describe(url)} as {url.username or '(default user)'}: {reason}; "
-            "check GATTE_DATABASE_URL and the server's users"
-        )
-    return RetryableError(
-        f"cannot reach {describe(url)}: is the server running and GATTE_DATABASE_URL right?"
-    )
+    for pattern, reason in _PERMANENT:
+        if re.search(pattern, detail):
+            return ConfigurationError(
+                f"cannot log in to {describe(url)} as {url.username or '(default user)'}: "
+                f"{reason}; check the database URL"
+            )
+    return RetryableError(f"cannot reach {describe(url)}: is the server running and the URL right?")

@@ -9,15 +9,19 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 from psycopg import sql
+from psycopg.errors import InsufficientPrivilege
 from sqlalchemy import Connection, text
+from sqlalchemy.exc import ProgrammingError
 
 from gatte_pipelines.database.engine import psycopg_connection
 from gatte_pipelines.database.pipeline_tables import SCHEMA
 from gatte_pipelines.database.tables import NINE
+from gatte_pipelines.errors import ConfigurationError
 from gatte_pipelines.personal_data import CATALOGUE, is_reportable
 
 PIPELINE, REPORTING, READER = "gatte_pipeline", "gatte_reporting", "gatte_reader"
 ROLES = (PIPELINE, REPORTING, READER)
+POSTGRES_16 = 160000
 DBT_SCHEMAS = ("staging", "intermediate", "marts")
 
 # Who writes what: the ownership table of design §2. user_id and conversation_id are there for
@@ -60,14 +64,24 @@ UPDATES: dict[str, tuple[str, ...]] = {
 INSERTS = ("users", "conversations", "messages", "session_context", "leads")
 DELETES = ("conversations", "session_context")
 
-# Written by triggers as their owner; our role may read them and, but for the history, trim them.
-_TRIGGER_WRITTEN = ("row_history", "guard_refusals")
-_READ_ONLY = ("alembic_version",)
+# Written by triggers as their owner: our role may read both, and trim the refusals only.
+_TRIGGER_WRITTEN = ("guard_refusals",)
+_READ_ONLY = ("alembic_version", "row_history")
+
+_LOCK = text("select pg_advisory_xact_lock(hashtext('gatte_pipelines.migrate'))")
 
 
-def creation_sql() -> str:
-    """The statements with which a DBA creates the roles; passwords are theirs to set."""
-    return "\n".join(f"create role {role} login;" for role in ROLES) + "\n"
+def creation_sql(owner: str | None = None) -> str:
+    """The statements with which a DBA creates the roles; passwords are theirs to set.
+
+    Args:
+        owner: The role that migrates. Unless it is a superuser it must be a member of
+            gatte_reporting, in whose name it makes the schemas of dbt.
+    """
+    statements = [f"create role {role} login;" for role in ROLES]
+    member = "OWNER_OF_THE_DATABASE" if owner is None else _quoted(owner)
+    statements.append(f"grant {REPORTING} to {member};")
+    return "\n".join(statements) + "\n"
 
 
 def missing(connection: Connection) -> list[str]:
@@ -86,12 +100,24 @@ def create(connection: Connection) -> list[str]:
 
     Returns:
         The roles created.
+
+    Raises:
+        ConfigurationError: This user may not create roles.
     """
     with connection.begin():
-        connection.execute(text("select pg_advisory_xact_lock(hashtext('gatte_pipelines.migrate'))"))
+        connection.execute(_LOCK)
         created = missing(connection)
-        for role in created:
-            connection.execute(text(f"create role {role} login"))
+        try:
+            for role in created:
+                connection.execute(text(f"create role {role} login"))
+            if REPORTING in created and not _is_superuser(connection):
+                connection.execute(text(f"grant {REPORTING} to current_user"))
+        except ProgrammingError as error:
+            if not isinstance(error.orig, InsufficientPrivilege):
+                raise
+            raise ConfigurationError(
+                "this user may not create roles; ask a DBA to run what gatte db roles --sql prints"
+            ) from None
         if connection.scalar(text("select to_regclass('pipeline.alembic_version')")) is not None:
             grant(connection)
     return created
@@ -101,8 +127,13 @@ def grant(connection: Connection) -> None:
     """Give each existing role exactly its rights; inside the caller's transaction.
 
     Rights that stood there before are taken back first, so that a migration can also narrow them.
+
+    Raises:
+        ConfigurationError: The owner may not act for gatte_reporting.
     """
     absent = set(missing(connection))
+    if REPORTING not in absent:
+        _assert_owner_acts_for_reporting(connection)
     cursor = psycopg_connection(connection).cursor()
     for role in ROLES:
         if role not in absent:
@@ -113,20 +144,28 @@ def grant(connection: Connection) -> None:
 def _grants(connection: Connection, role: str) -> Iterator[sql.Composed]:
     name = sql.Identifier(role)
     for schema in ("public", SCHEMA):
-        yield sql.SQL("revoke all on all tables in schema {} from {}").format(
-            sql.Identifier(schema), name
-        )
-        yield sql.SQL("revoke all on schema {} from {}").format(sql.Identifier(schema), name)
-        # REVOKE on a table does not take back column grants.
+        identifier = sql.Identifier(schema)
+        # Both, since REVOKE on a table does not take back grants on its columns.
         for table, columns in _columns(connection, schema).items():
-            yield sql.SQL("revoke all ({}) on {} from {}").format(
-                _list(columns), sql.Identifier(schema, table), name
-            )
+            target = sql.Identifier(schema, table)
+            yield sql.SQL("revoke all on {} from {}").format(target, name)
+            yield sql.SQL("revoke all ({}) on {} from {}").format(_list(columns), target, name)
+        yield sql.SQL("revoke all on schema {} from {}").format(identifier, name)
+        yield sql.SQL("alter default privileges in schema {} revoke all on tables from {}").format(
+            identifier, name
+        )
+    for kind in ("sequences", "routines"):
+        yield sql.SQL("revoke all on all {} in schema {} from {}").format(
+            sql.SQL(kind), sql.Identifier(SCHEMA), name
+        )
+    yield sql.SQL("revoke create on database {} from {}").format(
+        sql.Identifier(connection.scalar(text("select current_database()"))), name
+    )
     if role == PIPELINE:
         yield from _pipeline_grants(connection, name)
     elif role == REPORTING:
         yield from _reporting_grants(connection, name)
-    else:
+    elif _exists(connection, REPORTING):
         yield from _reader_grants(name)
 
 
@@ -175,8 +214,12 @@ def _reporting_grants(connection: Connection, name: sql.Identifier) -> Iterator[
 
 
 def _reader_grants(name: sql.Identifier) -> Iterator[sql.Composed]:
+    for schema in DBT_SCHEMAS:
+        yield sql.SQL("revoke all on all tables in schema {} from {}").format(
+            sql.Identifier(schema), name
+        )
+        yield sql.SQL("revoke all on schema {} from {}").format(sql.Identifier(schema), name)
     marts = sql.Identifier("marts")
-    yield sql.SQL("create schema if not exists {}").format(marts)
     yield sql.SQL("grant usage on schema {} to {}").format(marts, name)
     yield sql.SQL("grant select on all tables in schema {} to {}").format(marts, name)
     yield sql.SQL(
@@ -184,15 +227,46 @@ def _reader_grants(name: sql.Identifier) -> Iterator[sql.Composed]:
     ).format(sql.Identifier(REPORTING), marts, name)
 
 
+def _exists(connection: Connection, role: str) -> bool:
+    return role not in missing(connection)
+
+
+def _is_superuser(connection: Connection) -> bool:
+    return bool(
+        connection.scalar(text("select rolsuper from pg_roles where rolname = current_user"))
+    )
+
+
+def _assert_owner_acts_for_reporting(connection: Connection) -> None:
+    version = psycopg_connection(connection).info.server_version
+    # From 16 on, being a member does not yet mean that one may give objects to the role.
+    right = "SET" if version >= POSTGRES_16 else "MEMBER"
+    allowed = connection.execute(
+        text("select pg_has_role(:role, :right) and pg_has_role(:role, 'USAGE'), current_user"),
+        {"role": REPORTING, "right": right},
+    ).one()
+    if not allowed[0]:
+        raise ConfigurationError(
+            f"the schemas of dbt belong to {REPORTING}, and {allowed[1]} may not act for it; "
+            f"ask a DBA to run: grant {REPORTING} to {_quoted(allowed[1])}"
+        )
+
+
+def _quoted(name: str) -> str:
+    return '"' + name.replace('"', '""') + '"'
+
+
 def _columns(connection: Connection, schema: str) -> dict[str, list[str]]:
+    """Columns by table; of the schema public the nine only, since others are not ours to touch."""
     rows = connection.execute(
         text(
             "select c.relname, a.attname from pg_class as c "
             "join pg_attribute as a on a.attrelid = c.oid "
             "where c.relnamespace = to_regnamespace(:schema) and c.relkind in ('r', 'p') "
+            "and (:schema <> 'public' or c.relname = any(:nine)) "
             "and a.attnum > 0 and not a.attisdropped order by c.relname, a.attnum"
         ),
-        {"schema": schema},
+        {"schema": schema, "nine": list(NINE)},
     )
     found: dict[str, list[str]] = {}
     for table, column in rows:

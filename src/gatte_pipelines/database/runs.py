@@ -64,6 +64,7 @@ def _run(
     _insert(connection, report, finished=False)
     try:
         body(report)
+        _assert_committed(connection, report)
         report.seconds = round(time.monotonic() - started, 3)
         report.balance()
     except BaseException as error:
@@ -78,6 +79,11 @@ def _run(
         raise safe from None
     _finish(connection, report, None)
     return report
+
+
+def _assert_committed(connection: Connection, report: RunReport) -> None:
+    if connection.in_transaction():  # its writes would be lost with the connection
+        raise RuntimeError(f"{report.pipeline} ended inside a transaction")
 
 
 def _insert(connection: Connection, report: RunReport, *, finished: bool) -> None:
@@ -120,5 +126,3 @@ def _try_finish(connection: Connection, report: RunReport, error: str) -> None:
         _finish(connection, report, error)
     except SQLAlchemyError:
         connection.invalidate()
-
-

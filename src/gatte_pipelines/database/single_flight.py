@@ -10,6 +10,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 
 from sqlalchemy import Connection, text
+from sqlalchemy.exc import DBAPIError
 
 # "gatt" in ASCII: keeps our locks apart from those of other programs on the same database.
 _CLASS = 0x67617474
@@ -32,8 +33,11 @@ def single_flight(connection: Connection, pipeline: str) -> Iterator[bool]:
         yield taken
     finally:
         if taken and not connection.closed and not connection.invalidated:
-            connection.rollback()
-            connection.execute(
-                text("select pg_advisory_unlock(:class, :key)"), {"class": _CLASS, "key": key}
-            )
-            connection.commit()
+            try:
+                connection.rollback()
+                connection.execute(
+                    text("select pg_advisory_unlock(:class, :key)"), {"class": _CLASS, "key": key}
+                )
+                connection.commit()
+            except DBAPIError:  # the session is gone, and the lock with it
+                connection.invalidate()

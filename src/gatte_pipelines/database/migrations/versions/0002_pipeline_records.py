@@ -22,4 +22,6 @@ def upgrade() -> None:
 
 def downgrade() -> None:
     """Refuse: these tables hold the only copy of the records."""
-    raise NotImplementedError("there is no way down from 0002_pipeline_records; restore a backup instead")
+    raise NotImplementedError(
+        "there is no way down from 0002_pipeline_records; restore a backup instead"
+    )

@@ -190,9 +190,12 @@ create index services_user_id_idx on services (user_id);
 create index certificates_service_id_idx on certificates (service_id);
 create index certificates_user_id_idx on certificates (user_id);
 
+-- Functions of triggers run as their owner: the chatbot's role needs no grant on pipeline. Their
+-- search_path names pg_temp last, since unnamed it is searched first and anyone may create there.
+
 -- certificates.days_to_expire: DOC 01 calls it a computed field.
 create function pipeline.set_days_to_expire() returns trigger
-language plpgsql
+language plpgsql security definer set search_path = pg_catalog, pipeline, pg_temp
 as $$
 begin
     new.days_to_expire := greatest(
@@ -206,10 +209,10 @@ create trigger set_days_to_expire
 before insert or update of expires_at, days_to_expire on certificates
 for each row execute function pipeline.set_days_to_expire();
 
--- History that reports need later. Arguments: the columns to record. The functions that write
--- into pipeline run as their owner: the chatbot's role needs no grant there.
+-- History that reports need later. Arguments: the columns to record. In UTC, so that an instant is
+-- written alike whatever the zone of the writer's session.
 create function pipeline.record_history() returns trigger
-language plpgsql security definer set search_path = pg_catalog, pipeline
+language plpgsql security definer set search_path = pg_catalog, pipeline, pg_temp set timezone = 'UTC'
 as $$
 declare
     before_change jsonb := to_jsonb(old);
@@ -265,7 +268,7 @@ execute function pipeline.record_history('status', 'expires_at');
 
 -- Staff names get a random id the first time they are met.
 create function pipeline.register_staff() returns trigger
-language plpgsql security definer set search_path = pg_catalog, pipeline
+language plpgsql security definer set search_path = pg_catalog, pipeline, pg_temp
 as $$
 begin
     insert into pipeline.staff (name)
@@ -289,10 +292,10 @@ for each row when (new.assigned_to is not null)
 execute function pipeline.register_staff('assigned_to');
 
 -- Anonymised stays anonymised (S1). Arguments: the personal columns. The rest of the statement
--- goes through; the refusal is counted without the value. session_user, since inside a security
--- definer function current_user is its owner.
+-- goes through; the refusal is counted without the value. session_user, since current_user is the
+-- function's owner.
 create function pipeline.keep_anonymized() returns trigger
-language plpgsql security definer set search_path = pg_catalog, pipeline
+language plpgsql security definer set search_path = pg_catalog, pipeline, pg_temp
 as $$
 declare
     before_change jsonb := to_jsonb(old);
@@ -345,7 +348,7 @@ execute function pipeline.keep_anonymized(
 -- A removed message text stays removed. An insert never meets this condition, so the hot path
 -- pays nothing.
 create function pipeline.keep_removed_content() returns trigger
-language plpgsql security definer set search_path = pg_catalog, pipeline
+language plpgsql security definer set search_path = pg_catalog, pipeline, pg_temp
 as $$
 begin
     new.content := '';
@@ -378,7 +381,7 @@ for each statement execute function pipeline.refuse_ticket_deletion();
 -- A name that someone else than this project wrote is no longer replaced by a profile name.
 -- Our own transactions say who they are by the setting gatte.writer.
 create function pipeline.note_chatbot_name() returns trigger
-language plpgsql security definer set search_path = pg_catalog, pipeline
+language plpgsql security definer set search_path = pg_catalog, pipeline, pg_temp
 as $$
 begin
     if coalesce(current_setting('gatte.writer', true), '') = 'gatte_pipelines' then
