@@ -16,17 +16,16 @@ from typing import Final
 
 import phonenumbers
 
-BRAZILIAN_AREA_CODES: Final[tuple[str, ...]] = tuple(
-    """
+_ASSIGNED_AREA_CODES: Final = """
     11 12 13 14 15 16 17 18 19 21 22 24 27 28 31 32 33 34 35 37 38 41 42 43 44 45 46 47 48 49
     51 53 54 55 61 62 63 64 65 66 67 68 69 71 73 74 75 77 79 81 82 83 84 85 86 87 88 89
     91 92 93 94 95 96 97 98 99
-    """.split()
-)
+"""
+BRAZILIAN_AREA_CODES: Final[tuple[str, ...]] = tuple(_ASSIGNED_AREA_CODES.split())
 """The 67 area codes (DDD) that Anatel has assigned; 20, 23, 90 and the like are nobody's."""
 
 USERS_PHONE_PATTERN: Final = r"^(\+[1-9][0-9]{6,14}|~[bx][a-z2-7]{18})$"
-"""What `users.phone` may hold; the same text stands in the table's check (PostgreSQL and Python)."""
+"""What `users.phone` may hold; PostgreSQL and Python read this text alike (use `fullmatch`)."""
 
 BSUID_PLACEHOLDER_PREFIX: Final = "~b"
 ANONYMISED_PLACEHOLDER_PREFIX: Final = "~x"

@@ -1,4 +1,4 @@
-"""What the telephone number rules promise; identities in tables are tested with the inbound load."""
+"""What the telephone rules promise; identities in tables are tested with the inbound load."""
 
 from __future__ import annotations
 
