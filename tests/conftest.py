@@ -33,11 +33,12 @@ def pytest_configure(config: pytest.Config) -> None:
     sys.addaudithook(_refuse_network)
 
 
-_unit_test_running = False
+# The unit test that runs now, if one does.
+_guarded: list[str] = []
 
 
 def _refuse_network(event: str, arguments: tuple[object, ...]) -> None:
-    if not _unit_test_running:
+    if not _guarded:
         return
     if event in {"socket.getaddrinfo", "socket.gethostbyname"}:
         pytest.fail("a unit test looked up a host name; it belongs to another folder of tests")
@@ -53,10 +54,10 @@ def _no_network_in_unit_tests(request: pytest.FixtureRequest) -> Iterator[None]:
 
     An audit hook sees every Python socket, and pytest's failure passes `except Exception`.
     """
-    global _unit_test_running
-    _unit_test_running = request.path.is_relative_to(UNIT)
+    if request.path.is_relative_to(UNIT):
+        _guarded.append(request.node.nodeid)
     yield
-    _unit_test_running = False
+    _guarded.clear()
 
 
 @pytest.fixture(autouse=True)
