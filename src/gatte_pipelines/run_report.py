@@ -39,31 +39,20 @@ _OUTCOME_PT = {
 }
 
 
-class RunReport(msgspec.Struct, kw_only=True, rename={"period_from": "from", "period_to": "to"}):
-    """The result of one run.
+class Counts(msgspec.Struct, kw_only=True):
+    """The parts of a balance: of a run, or of a part of one.
 
     ``received = inserted + updated + duplicate + sum(skipped) + sum(quarantined)``, where the unit
     is one message, status, contact event or malformed line. ``received`` is counted by the decoder
-    before anything is decided, the parts come from SQL row counts. ``seconds`` is wall time;
-    ``notes`` are short sentences without personal values.
+    before anything is decided, the parts come from SQL row counts.
     """
 
-    pipeline: str
-    run_id: UUID
-    as_of: datetime
-    period_from: datetime | None = None
-    period_to: datetime | None = None
     received: int = 0
     inserted: int = 0
     updated: int = 0
     duplicate: int = 0
     skipped: dict[str, int] = {}
     quarantined: dict[str, int] = {}
-    watermark: str | None = None
-    seconds: float = 0.0
-    notes: list[str] = []
-    outcome: Outcome = Outcome.COMPLETED
-    reason: str | None = None
 
     @property
     def accounted(self) -> int:
@@ -75,6 +64,37 @@ class RunReport(msgspec.Struct, kw_only=True, rename={"period_from": "from", "pe
             + sum(self.skipped.values())
             + sum(self.quarantined.values())
         )
+
+    def add(self, other: Counts) -> None:
+        """Add the counts of ``other``, a part of this."""
+        self.received += other.received
+        self.inserted += other.inserted
+        self.updated += other.updated
+        self.duplicate += other.duplicate
+        for mine, theirs in (
+            (self.skipped, other.skipped),
+            (self.quarantined, other.quarantined),
+        ):
+            for reason, count in theirs.items():
+                mine[reason] = mine.get(reason, 0) + count
+
+
+class RunReport(Counts, kw_only=True, rename={"period_from": "from", "period_to": "to"}):
+    """The result of one run: its counts, and what a reader needs to know beside them.
+
+    ``seconds`` is wall time; ``notes`` are short sentences without personal values.
+    """
+
+    pipeline: str
+    run_id: UUID
+    as_of: datetime
+    period_from: datetime | None = None
+    period_to: datetime | None = None
+    watermark: str | None = None
+    seconds: float = 0.0
+    notes: list[str] = []
+    outcome: Outcome = Outcome.COMPLETED
+    reason: str | None = None
 
     def balance(self) -> None:
         """Check rule S10.
@@ -89,20 +109,6 @@ class RunReport(msgspec.Struct, kw_only=True, rename={"period_from": "from", "pe
                 f"skipped {sum(self.skipped.values())}, "
                 f"quarantined {sum(self.quarantined.values())})"
             )
-
-    def add(self, other: RunReport) -> None:
-        """Add the counts of ``other``, the report of a part of this run."""
-        self.received += other.received
-        self.inserted += other.inserted
-        self.updated += other.updated
-        self.duplicate += other.duplicate
-        for mine, theirs in (
-            (self.skipped, other.skipped),
-            (self.quarantined, other.quarantined),
-        ):
-            for reason, count in theirs.items():
-                mine[reason] = mine.get(reason, 0) + count
-        self.notes.extend(other.notes)
 
     def to_json(self) -> bytes:
         """The report as one line of JSON."""

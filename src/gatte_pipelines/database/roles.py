@@ -27,7 +27,15 @@ DBT_SCHEMAS = ("staging", "intermediate", "marts")
 # Who writes what: the ownership table of design §2. user_id and conversation_id are there for
 # merges of identities and conversations, started_at for a late message that comes first.
 UPDATES: dict[str, tuple[str, ...]] = {
-    "users": ("phone", "name", "email", "company", "login_token", "updated_at"),
+    "users": (
+        "phone",
+        "name",
+        "email",
+        "company",
+        "login_token",
+        "created_at",  # the first contact: a late message may be an earlier one
+        "updated_at",
+    ),
     "conversations": (
         "user_id",
         "status",

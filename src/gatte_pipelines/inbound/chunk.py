@@ -1,0 +1,228 @@
+"""What one transaction loads: units collected, grouped by person and written as COPY text.
+
+Pure: the bytes are made here, sent by ``merge``. No SQL here.
+"""
+
+from __future__ import annotations
+
+import re
+from uuid import uuid4
+
+from gatte_pipelines.inbound.envelope import Empty, Rejected, StatusEvent, TextMessage, Unit
+from gatte_pipelines.inbound.ids import MessageIds
+from gatte_pipelines.phones import bsuid_placeholder, forms, phone_key, to_phone
+
+_NULL = r"\N"
+_SPECIAL = re.compile(r"[\\\t\n\r]")
+_ESCAPES = {"\\": r"\\", "\t": r"\t", "\n": r"\n", "\r": r"\r"}
+
+
+def _escape(text: str) -> str:
+    """A value of PostgreSQL's COPY text format."""
+    return _SPECIAL.sub(lambda match: _ESCAPES[match[0]], text)
+
+
+class _Person:
+    """One sender within a chunk, known by phone key, BSUID or both."""
+
+    __slots__ = ("first_at", "identities", "last_at", "name", "name_by", "phone", "phone_by")
+
+    def __init__(self) -> None:
+        self.identities: dict[tuple[str, str], int] = {}
+        self.first_at = 2**62
+        self.last_at = 0
+        self.phone: str | None = None
+        self.phone_by: tuple[int, str] = (0, "")
+        self.name: str | None = None
+        self.name_by: tuple[int, str] = (0, "")
+
+
+class Chunk:
+    """Collects the units of some lines of one file.
+
+    Args:
+        ids: Mints the message ids.
+        batch_id: Id of the file, for quarantine rows.
+        source_name: Its name, for quarantine rows.
+    """
+
+    def __init__(self, ids: MessageIds, batch_id: str, source_name: str) -> None:
+        self._ids, self.batch_id, self._source_name = ids, batch_id, source_name
+        self._people: list[_Person] = []
+        self._same_as: list[int] = []
+        self._person_of: dict[tuple[str, str], int] = {}
+        self._messages: list[tuple[int, str, int, str]] = []
+        self._statuses: list[str] = []
+        self._quarantine: list[str] = []
+        self.received = 0
+        self.message_count = 0
+        self.status_count = 0
+        self.quarantine_count = 0
+        self.empty_count = 0
+        self.lines = 0
+        self.bytes_read = 0
+        self.rows: dict[str, bytes] = {}
+        self.first_event_at: int | None = None
+        self.last_event_at: int | None = None
+        self.rejections: list[tuple[int, Rejected]] = []
+
+    def add(self, unit: Unit, line: int) -> None:
+        """Take one unit of a line into the chunk."""
+        self.received += 1
+        if type(unit) is TextMessage:
+            self._add_message(unit)
+        elif type(unit) is StatusEvent:
+            self._add_status(unit)
+        elif type(unit) is Rejected:
+            self._add_rejected(unit, line)
+        else:
+            assert type(unit) is Empty  # noqa: S101 - the type checker's exhaustiveness
+            self.empty_count += 1
+
+    def _add_message(self, message: TextMessage) -> None:
+        self.message_count += 1
+        message_id, sent_at = self._ids.of_wamid(message.wamid), message.sent_at
+        by = (sent_at, message_id)
+        number = self._find_person(message, sent_at)
+        person = self._people[number]
+        if sent_at < person.first_at:
+            person.first_at = sent_at
+        if sent_at > person.last_at:
+            person.last_at = sent_at
+        if message.wa_id is not None and by > person.phone_by:
+            person.phone, person.phone_by = message.wa_id, by
+        if message.name is not None and by > person.name_by:
+            person.name, person.name_by = message.name, by
+        self._messages.append((number, message_id, sent_at, message.body))
+        self._note_event(sent_at)
+
+    def _note_event(self, at: int) -> None:
+        if self.first_event_at is None or at < self.first_event_at:
+            self.first_event_at = at
+        if self.last_event_at is None or at > self.last_event_at:
+            self.last_event_at = at
+
+    def _find_person(self, message: TextMessage, sent_at: int) -> int:
+        keys: list[tuple[str, str]] = []
+        if message.wa_id is not None:
+            keys.append(("phone_key", phone_key(message.wa_id)))
+            keys.append(("wa_id", message.wa_id))
+        if message.bsuid is not None:
+            keys.append(("bsuid", message.bsuid))
+        if message.parent_bsuid is not None:
+            keys.append(("parent_bsuid", message.parent_bsuid))
+        known = {self._root(self._person_of[key]) for key in keys if key in self._person_of}
+        if known:
+            number = min(known)
+            for other in known - {number}:
+                self._join(number, other)
+        else:
+            number = len(self._people)
+            self._people.append(_Person())
+            self._same_as.append(number)
+        identities = self._people[number].identities
+        for key in keys:
+            if key not in self._person_of:
+                self._person_of[key] = number
+            if sent_at < identities.get(key, 2**62):
+                identities[key] = sent_at
+        return number
+
+    def _root(self, number: int) -> int:
+        while self._same_as[number] != number:
+            number = self._same_as[number]
+        return number
+
+    def _join(self, number: int, other: int) -> None:
+        """Two senders turn out to be one: by a message that carries the phone and the BSUID."""
+        self._same_as[other] = number
+        person, joined = self._people[number], self._people[other]
+        person.first_at = min(person.first_at, joined.first_at)
+        person.last_at = max(person.last_at, joined.last_at)
+        if joined.phone_by > person.phone_by:
+            person.phone, person.phone_by = joined.phone, joined.phone_by
+        if joined.name_by > person.name_by:
+            person.name, person.name_by = joined.name, joined.name_by
+        for key, at in joined.identities.items():
+            person.identities[key] = min(at, person.identities.get(key, at))
+
+    def _add_status(self, status: StatusEvent) -> None:
+        self.status_count += 1
+        code = _NULL if status.error_code is None else str(status.error_code)
+        self._statuses.append(
+            f"{self._ids.of_wamid(status.wamid)}\t{status.status}\t{status.status_at}\t{code}\t"
+            f"{status.pricing_category or _NULL}\t{status.attempt_id or _NULL}\n"
+        )
+        self._note_event(status.status_at)
+
+    def _add_rejected(self, unit: Rejected, line: int) -> None:
+        self.quarantine_count += 1
+        if len(self.rejections) < MAX_REJECTIONS_TOLD:
+            self.rejections.append((line, unit))
+        field = _NULL if unit.field is None else unit.field
+        self._quarantine.append(
+            f"{self._ids.of_bytes('quarantine', unit.payload)}\t{self.batch_id}\t"
+            f"{_escape(self._source_name)}\t{line}\t{unit.kind}\t{field}\t{unit.reason}\t"
+            f"\\\\x{unit.payload.hex()}\n"
+        )
+
+    def seal(self, lines: int, bytes_read: int) -> Chunk:
+        """Write the COPY text and drop the units; ``lines`` and ``bytes_read`` are the file's."""
+        self.lines, self.bytes_read = lines, bytes_read
+        self.rows = {
+            "people": self._people_rows(),
+            "identities": self._identity_rows(),
+            "messages": self._message_rows(),
+            "statuses": "".join(self._statuses).encode(),
+            "quarantine": "".join(self._quarantine).encode(),
+        }
+        self._people, self._messages, self._statuses, self._quarantine = [], [], [], []
+        self._person_of.clear()
+        return self
+
+    def _people_rows(self) -> bytes:
+        """COPY rows: person, candidate id, phone, forms[], first, last, name and by, phone by."""
+        rows = []
+        for number, person in enumerate(self._people):
+            if self._same_as[number] != number:
+                continue
+            if person.phone is None:
+                phone, known_forms, phone_at, phone_id = bsuid_placeholder(), "{}", _NULL, _NULL
+            else:
+                phone = to_phone(person.phone)
+                known_forms = "{" + ",".join(map(to_phone, forms(phone_key(person.phone)))) + "}"
+                phone_at, phone_id = str(person.phone_by[0]), person.phone_by[1]
+            if person.name is None:
+                name, name_at, name_id = _NULL, _NULL, _NULL
+            else:
+                name = _escape(person.name)
+                name_at, name_id = str(person.name_by[0]), person.name_by[1]
+            rows.append(
+                f"{number}\t{uuid4().hex}\t{phone}\t{known_forms}\t{person.first_at}\t"
+                f"{person.last_at}\t{name}\t{name_at}\t{name_id}\t{phone_at}\t{phone_id}\n"
+            )
+        return "".join(rows).encode()
+
+    def _identity_rows(self) -> bytes:
+        """COPY rows: person, kind, value, first seen (Unix seconds)."""
+        return "".join(
+            f"{number}\t{kind}\t{value}\t{at}\n"
+            for number, person in enumerate(self._people)
+            if self._same_as[number] == number
+            for (kind, value), at in person.identities.items()
+        ).encode()
+
+    def _message_rows(self) -> bytes:
+        """COPY rows: id, person, sent at (Unix seconds), content."""
+        if any(number != root for number, root in enumerate(self._same_as)):
+            roots = [self._root(number) for number in range(len(self._same_as))]
+        else:
+            roots = self._same_as
+        return "".join(
+            f"{message_id}\t{roots[number]}\t{sent_at}\t{_escape(body)}\n"
+            for number, message_id, sent_at, body in self._messages
+        ).encode()
+
+
+# Enough for a person to see what is wrong with a file; all of them stand in the quarantine.
+MAX_REJECTIONS_TOLD = 5

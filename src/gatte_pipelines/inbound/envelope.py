@@ -1,0 +1,467 @@
+"""Webhook notifications of the WhatsApp Cloud API, from bytes to units (apis/whatsapp §3.2-3.4).
+
+A unit is one message, one status, one other event, or one line that cannot be read: what the
+balance of rule S10 counts. One bad unit never takes its neighbours with it. No I/O here, and no
+decision that needs the database.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Iterator
+from typing import Any
+
+import msgspec
+
+from gatte_pipelines.phones import is_possible_wa_id
+
+WHATSAPP_OBJECT = "whatsapp_business_account"
+# An event from later than this after as_of is not a clock that is a little off (design §2).
+FUTURE_TOLERANCE_SECONDS = 600
+MAX_WAMID_CHARACTERS = 512
+MAX_NAME_CHARACTERS = 150  # DOC 01: users.name VARCHAR(150)
+STATUSES = frozenset({"sent", "delivered", "read", "played", "failed"})
+
+# ISO country, a dot, up to 128 alphanumerics; parents of managed businesses add "ENT." (§3.6).
+_BSUID = re.compile(r"[A-Z]{2}\.(?:ENT\.)?[A-Za-z0-9]{1,128}")
+_UUID = re.compile(r"[0-9a-fA-F]{8}-(?:[0-9a-fA-F]{4}-){3}[0-9a-fA-F]{12}")
+# Lists of events in the changes of other fields; a change without one is one unit.
+_EVENT_LISTS = ("message_echoes", "user_id_update", "user_preferences")
+
+
+class TextMessage(msgspec.Struct, frozen=True):
+    """A text message from a client, ready to load. ``sent_at`` is in Unix seconds."""
+
+    wamid: str
+    sent_at: int
+    wa_id: str | None
+    bsuid: str | None
+    parent_bsuid: str | None
+    name: str | None
+    body: str
+
+
+class StatusEvent(msgspec.Struct, frozen=True):
+    """A delivery status of a message we sent. ``status_at`` is in Unix seconds."""
+
+    wamid: str
+    status: str
+    status_at: int
+    error_code: int | None
+    pricing_category: str | None
+    attempt_id: str | None
+
+
+class Rejected(msgspec.Struct, frozen=True):
+    """A unit that goes to quarantine: reason and field, never the value.
+
+    ``payload`` is a notification of its own that holds this one unit, or the raw line.
+    """
+
+    kind: str
+    reason: str
+    field: str | None
+    payload: bytes
+
+
+class Empty(msgspec.Struct, frozen=True):
+    """A notification that carries no event."""
+
+
+Unit = TextMessage | StatusEvent | Rejected | Empty
+
+
+class _Change(msgspec.Struct):
+    field: str
+    value: msgspec.Raw
+
+
+class _Entry(msgspec.Struct):
+    changes: list[_Change]
+    id: msgspec.Raw = msgspec.Raw()  # empty: absent (msgspec knows no optional Raw)
+
+
+class _Notification(msgspec.Struct):
+    object: str
+    entry: list[_Entry]
+
+
+class _Value(msgspec.Struct):
+    metadata: msgspec.Raw = msgspec.Raw()
+    contacts: list[msgspec.Raw] | None = None
+    messages: list[msgspec.Raw] | None = None
+    statuses: list[msgspec.Raw] | None = None
+    errors: list[msgspec.Raw] | None = None
+
+
+class _Profile(msgspec.Struct):
+    name: str | None = None
+
+
+class _Contact(msgspec.Struct):
+    profile: _Profile | None = None
+    wa_id: str | None = None
+    user_id: str | None = None
+
+
+class _Text(msgspec.Struct):
+    body: str
+
+
+class _Message(msgspec.Struct, rename={"sender": "from"}):
+    id: str
+    timestamp: str
+    type: str
+    sender: str | None = None
+    from_user_id: str | None = None
+    from_parent_user_id: str | None = None
+    group_id: str | None = None
+    text: _Text | None = None
+
+
+class _Kind(msgspec.Struct):
+    type: str = "unknown"
+
+
+class _Pricing(msgspec.Struct):
+    category: str | None = None
+
+
+class _StatusError(msgspec.Struct):
+    code: int | None = None
+
+
+class _Status(msgspec.Struct):
+    id: str
+    status: str
+    timestamp: str
+    recipient_type: str | None = None
+    pricing: _Pricing | None = None
+    errors: list[_StatusError] | None = None
+    biz_opaque_callback_data: str | None = None
+
+
+class _InvalidUnitError(ValueError):
+    """Why a unit cannot be loaded; no value in it."""
+
+    def __init__(self, reason: str, field: str | None) -> None:
+        super().__init__(reason)
+        self.reason, self.field = reason, field
+
+
+_notification = msgspec.json.Decoder(_Notification)
+_value = msgspec.json.Decoder(_Value)
+_message = msgspec.json.Decoder(_Message)
+_kind = msgspec.json.Decoder(_Kind)
+_status = msgspec.json.Decoder(_Status)
+_contact = msgspec.json.Decoder(_Contact)
+_encode = msgspec.json.Encoder().encode
+
+
+def iter_units(line: bytes, latest: int) -> Iterator[Unit]:
+    """Yield every unit of one notification.
+
+    Args:
+        line: One body as Meta posted it.
+        latest: The last Unix second that is not in the future.
+    """
+    try:
+        notification = _notification.decode(line)
+    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
+        yield from _iter_units_of_broken(line, latest, error)
+        return
+    if notification.object != WHATSAPP_OBJECT:
+        yield Rejected("notification", "wrong_type", "object", line)
+        return
+    count = 0
+    for entry in notification.entry:
+        for change in entry.changes:
+            for unit in _iter_change(change, entry.id, latest):
+                count += 1
+                yield unit
+    if not count:
+        yield Empty()
+
+
+def _iter_units_of_broken(line: bytes, latest: int, error: Exception) -> Iterator[Unit]:
+    """Save what can be saved of a line that the strict decoder refuses as a whole.
+
+    The standard library reads what is only wrong inside one string (an unpaired surrogate, bytes
+    that are not UTF-8); each unit is then judged on its own.
+    """
+    try:
+        document = json.loads(line.decode("utf-8", "surrogateescape"))
+        again = _to_bytes(document)
+        if again != line:
+            _notification.decode(again)
+            yield from iter_units(again, latest)
+            return
+    except (ValueError, RecursionError, msgspec.DecodeError):
+        pass
+    yield _rejected_line(line, error)
+
+
+def _to_bytes(document: object) -> bytes:
+    """JSON whose broken strings are still broken, but only inside the strings of their unit."""
+    text = json.dumps(document, ensure_ascii=False, separators=(",", ":"))
+    return text.encode("utf-8", "surrogateescape" if _is_escapable(text) else "surrogatepass")
+
+
+def _is_escapable(text: str) -> bool:
+    return not any("\ud800" <= character < "\udc80" or "\udcff" < character <= "\udfff"
+                   for character in text)
+
+
+def _rejected_line(line: bytes, error: Exception) -> Rejected:
+    if isinstance(error, msgspec.ValidationError):
+        reason, field = _describe(error)
+        return Rejected("notification", reason, field, line)
+    if isinstance(error, UnicodeDecodeError):
+        return Rejected("notification", "invalid_utf8", None, line)
+    return Rejected("notification", "malformed_json", None, line)
+
+
+def _iter_change(change: _Change, entry_id: msgspec.Raw, latest: int) -> Iterator[Unit]:
+    if change.field != "messages":
+        yield from _iter_other_field(change, entry_id)
+        return
+    try:
+        value = _value.decode(change.value)
+    except (msgspec.DecodeError, UnicodeDecodeError) as error:
+        rejected = _rejected_line(b"", error)
+        payload = _wrap(entry_id, change.field, change.value)
+        yield Rejected("change", rejected.reason, _join("value", rejected.field), payload)
+        return
+    contacts = value.contacts or []
+    for raw in value.messages or ():
+        yield _message_unit(raw, contacts, value, entry_id, latest)
+    for raw in value.statuses or ():
+        yield _status_unit(raw, value, entry_id, latest)
+    for raw in value.errors or ():
+        payload = _wrap_unit(entry_id, value, "errors", raw, [])
+        yield Rejected("errors", "not_yet_supported", "errors[]", payload)
+
+
+def _iter_other_field(change: _Change, entry_id: msgspec.Raw) -> Iterator[Unit]:
+    kind = change.field if re.fullmatch(r"[a-z_]{1,64}", change.field) else "unknown"
+    try:
+        value = msgspec.json.decode(change.value, type=dict[str, msgspec.Raw])
+        for name in _EVENT_LISTS:
+            events = msgspec.json.decode(value.get(name, b"null"), type=list[msgspec.Raw] | None)
+            if events:
+                for raw in events:
+                    payload = _wrap(entry_id, change.field, _encode(value | {name: [raw]}))
+                    yield Rejected(kind, "not_yet_supported", f"{name}[]", payload)
+                return
+    except (msgspec.DecodeError, UnicodeDecodeError):
+        pass
+    payload = _wrap(entry_id, change.field, change.value)
+    yield Rejected(kind, "not_yet_supported", None, payload)
+
+
+def _message_unit(
+    raw: msgspec.Raw,
+    contacts: list[msgspec.Raw],
+    value: _Value,
+    entry_id: msgspec.Raw,
+    latest: int,
+) -> Unit:
+    try:
+        message = _message.decode(raw)
+        if message.type != "text" or message.group_id is not None:
+            raise _InvalidUnitError("not_yet_supported", "messages[].type")
+        return _text_message(message, contacts, latest)
+    except _InvalidUnitError as error:
+        reason, field = error.reason, error.field
+    except msgspec.ValidationError as error:
+        reason, field = _describe(error)
+        field = _join("messages[]", field)
+    except UnicodeDecodeError:
+        reason, field = "invalid_utf8", "messages[]"
+    except msgspec.DecodeError:
+        reason, field = "malformed_json", "messages[]"
+    payload = _wrap_unit(entry_id, value, "messages", raw, contacts)
+    return Rejected(_kind_of(raw), reason, field, payload)
+
+
+def _text_message(message: _Message, contacts: list[msgspec.Raw], latest: int) -> TextMessage:
+    _check_wamid(message.id, "messages[].id")
+    sent_at = _parse_timestamp(message.timestamp, "messages[].timestamp", latest)
+    wa_id, bsuid = message.sender, message.from_user_id
+    if wa_id is None and bsuid is None:
+        raise _InvalidUnitError("missing_field", "messages[].from")
+    if wa_id is not None and not is_possible_wa_id(wa_id):
+        raise _InvalidUnitError("invalid_phone", "messages[].from")
+    name, contact_bsuid = _match_contact(contacts, wa_id, bsuid)
+    bsuid = bsuid or contact_bsuid
+    _check_bsuid(bsuid, "messages[].from_user_id")
+    _check_bsuid(message.from_parent_user_id, "messages[].from_parent_user_id")
+    body = message.text.body if message.text is not None else ""
+    if not body:
+        # '' in messages.content means removed (design S1); WhatsApp sends no empty text.
+        raise _InvalidUnitError("missing_field", "messages[].text.body")
+    if "\0" in body:
+        raise _InvalidUnitError("nul_character", "messages[].text.body")
+    return TextMessage(
+        message.id, sent_at, wa_id, bsuid, message.from_parent_user_id, name, body
+    )
+
+
+def _match_contact(
+    contacts: list[msgspec.Raw], wa_id: str | None, bsuid: str | None
+) -> tuple[str | None, str | None]:
+    """Profile name and BSUID of the sender: matched by id, never by place (§3.2).
+
+    A contact that cannot be read is the sender's only where no other one is.
+    """
+    unreadable: _InvalidUnitError | None = None
+    for raw in contacts:
+        try:
+            contact = _contact.decode(raw)
+        except msgspec.ValidationError as error:
+            reason, field = _describe(error)
+            unreadable = _InvalidUnitError(reason, _join("contacts[]", field))
+            continue
+        except (msgspec.DecodeError, UnicodeDecodeError):
+            unreadable = _InvalidUnitError("invalid_utf8", "contacts[]")
+            continue
+        if (wa_id is not None and contact.wa_id == wa_id) or (
+            bsuid is not None and contact.user_id == bsuid
+        ):
+            name = contact.profile.name if contact.profile is not None else None
+            return _parse_name(name), contact.user_id
+    if unreadable is not None:
+        raise unreadable
+    return None, None
+
+
+def _parse_name(name: str | None) -> str | None:
+    if name is None:
+        return None
+    if "\0" in name:
+        raise _InvalidUnitError("nul_character", "contacts[].profile.name")
+    name = name.strip()
+    if len(name) > MAX_NAME_CHARACTERS:
+        raise _InvalidUnitError("too_long", "contacts[].profile.name")
+    return name or None
+
+
+def _status_unit(
+    raw: msgspec.Raw, value: _Value, entry_id: msgspec.Raw, latest: int
+) -> Unit:
+    try:
+        status = _status.decode(raw)
+        _check_wamid(status.id, "statuses[].id")
+        if status.status not in STATUSES or status.recipient_type == "group":
+            raise _InvalidUnitError("not_yet_supported", "statuses[].status")
+        status_at = _parse_timestamp(status.timestamp, "statuses[].timestamp", latest)
+        category = status.pricing.category if status.pricing is not None else None
+        if category is not None and not re.fullmatch(r"[a-z_]{1,64}", category):
+            raise _InvalidUnitError("wrong_type", "statuses[].pricing.category")
+        code = status.errors[0].code if status.errors else None
+        if code is not None and not 0 <= code < 2**31:
+            raise _InvalidUnitError("too_long", "statuses[].errors[].code")
+        attempt = status.biz_opaque_callback_data
+        if attempt is not None and not _UUID.fullmatch(attempt):
+            attempt = None  # not one of ours: we only ever send the UUID of an attempt
+        return StatusEvent(status.id, status.status, status_at, code, category, attempt)
+    except _InvalidUnitError as error:
+        reason, field = error.reason, error.field
+    except msgspec.ValidationError as error:
+        reason, field = _describe(error)
+        field = _join("statuses[]", field)
+    except UnicodeDecodeError:
+        reason, field = "invalid_utf8", "statuses[]"
+    except msgspec.DecodeError:
+        reason, field = "malformed_json", "statuses[]"
+    return Rejected("status", reason, field, _wrap_unit(entry_id, value, "statuses", raw, []))
+
+
+def _check_wamid(wamid: str, field: str) -> None:
+    if not wamid:
+        raise _InvalidUnitError("missing_field", field)
+    if len(wamid) > MAX_WAMID_CHARACTERS:
+        raise _InvalidUnitError("too_long", field)
+
+
+def _check_bsuid(bsuid: str | None, field: str) -> None:
+    if bsuid is not None and not _BSUID.fullmatch(bsuid):
+        raise _InvalidUnitError("wrong_type", field)
+
+
+def _parse_timestamp(text: str, field: str, latest: int) -> int:
+    """Unix seconds as Meta sends them: a string of digits."""
+    if not (text.isascii() and text.isdigit() and len(text) <= 18):  # noqa: PLR2004 - fits 64 bits
+        raise _InvalidUnitError("invalid_timestamp", field)
+    seconds = int(text)
+    if seconds == 0:
+        raise _InvalidUnitError("invalid_timestamp", field)
+    if seconds > latest:
+        raise _InvalidUnitError("future", field)
+    return seconds
+
+
+def _kind_of(raw: msgspec.Raw) -> str:
+    try:
+        kind = _kind.decode(raw).type
+    except (msgspec.DecodeError, UnicodeDecodeError):
+        return "unknown"
+    return kind if re.fullmatch(r"[a-z_]{1,64}", kind) else "unknown"
+
+
+def _describe(error: msgspec.ValidationError) -> tuple[str, str | None]:
+    """Reason and field of a validation error; msgspec names types and places, never values."""
+    text = str(error)
+    missing = re.match(r"Object missing required field `([A-Za-z_]+)`", text)
+    place = re.search(r" - at `\$\.?([^`]*)`$", text)
+    path = re.sub(r"\[\d+\]", "[]", place.group(1)) if place else ""
+    path = path if re.fullmatch(r"[A-Za-z_.\[\]]*", path) else ""
+    if missing:
+        return "missing_field", f"{path}.{missing.group(1)}".lstrip(".")
+    return "wrong_type", path or None
+
+
+def _join(prefix: str, field: str | None) -> str:
+    return f"{prefix}.{field}" if field else prefix
+
+
+def _wrap_unit(
+    entry_id: msgspec.Raw,
+    value: _Value,
+    name: str,
+    raw: msgspec.Raw,
+    contacts: list[msgspec.Raw],
+) -> bytes:
+    """A notification that holds one unit and the contacts it needs."""
+    parts: dict[str, Any] = {}
+    if bytes(value.metadata):
+        parts["metadata"] = value.metadata
+    if contacts:
+        parts["contacts"] = contacts if len(contacts) == 1 else _contacts_of(raw, contacts)
+    parts[name] = [raw]
+    return _wrap(entry_id, "messages", _encode(parts))
+
+
+def _contacts_of(raw: msgspec.Raw, contacts: list[msgspec.Raw]) -> list[msgspec.Raw]:
+    """Only the sender's own contact: another person's name must not wait in this quarantine."""
+    try:
+        message = msgspec.json.decode(raw, type=dict[str, Any])
+    except (msgspec.DecodeError, UnicodeDecodeError):
+        return []
+    mine = {message.get("from"), message.get("from_user_id")} - {None}
+    kept = []
+    for contact_raw in contacts:
+        try:
+            contact = msgspec.json.decode(contact_raw, type=dict[str, Any])
+        except (msgspec.DecodeError, UnicodeDecodeError):
+            continue
+        if {contact.get("wa_id"), contact.get("user_id")} & mine:
+            kept.append(contact_raw)
+    return kept
+
+
+def _wrap(entry_id: msgspec.Raw, field: str, value: bytes | msgspec.Raw) -> bytes:
+    entry: dict[str, Any] = {"id": entry_id} if bytes(entry_id) else {}
+    entry["changes"] = [{"field": field, "value": msgspec.Raw(value)}]
+    return _encode({"object": WHATSAPP_OBJECT, "entry": [entry]})

@@ -1,0 +1,417 @@
+"""Load inbound files: decode, merge chunk by chunk, resume where a killed run stopped.
+
+The SQL belongs to ``merge``, decoding to ``envelope``. Nothing here knows who calls.
+"""
+
+from __future__ import annotations
+
+import gzip
+import queue
+import threading
+import time
+import zlib
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+from typing import IO
+
+import psycopg
+from psycopg import errors as pg
+from sqlalchemy import Connection
+
+from gatte_pipelines.business_time import business_date
+from gatte_pipelines.database.engine import psycopg_connection
+from gatte_pipelines.errors import BadInputError, ConfigurationError, RetryableError
+from gatte_pipelines.inbound.chunk import Chunk
+from gatte_pipelines.inbound.envelope import FUTURE_TOLERANCE_SECONDS, Rejected, iter_units
+from gatte_pipelines.inbound.ids import FINGERPRINT_SETTING, MessageIds, as_uuid8
+from gatte_pipelines.inbound.merge import (
+    MergeRules,
+    UserAppearedError,
+    create_temporary_tables,
+    merge_chunk,
+)
+from gatte_pipelines.landing import LandingFile, LandingZone
+from gatte_pipelines.run_report import Counts, Outcome, RunReport
+
+PIPELINE = "inbound_messages"
+
+# One transaction. Larger chunks spare statements; smaller ones hold locks for less time and lose
+# less to a kill. At 20,000 a chunk takes about a second and some 30 MB.
+CHUNK_UNITS = 20_000
+# Meta posts at most 3 MB; a longer line is not a webhook body and must not fill the memory.
+MAX_LINE_BYTES = 16 * 1024 * 1024
+# Chunks decoded ahead of the database: one in the making, one waiting.
+_CHUNKS_AHEAD = 1
+_MAX_ATTEMPTS = 8
+_MAX_NOTES = 50
+_BLOCK_BYTES = 1024 * 1024
+
+
+@dataclass(frozen=True)
+class Progress:
+    """How far a load is: bytes of all files of this run, and units committed."""
+
+    bytes_done: int
+    bytes_total: int
+    units: int
+
+
+ShowProgress = Callable[[Progress], None]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Loader:
+    """Loads files over one connection.
+
+    Args:
+        connection: To the database, outside a transaction.
+        ids: Mints message ids with ``GATTE_ID_KEY``.
+        idle: A longer silence ends a conversation.
+        context_messages: How many messages the AI's context holds.
+        chunk_units: Units of one transaction.
+    """
+
+    connection: Connection
+    ids: MessageIds
+    idle: timedelta
+    context_messages: int
+    chunk_units: int = CHUNK_UNITS
+
+    def load_landing(
+        self, zone: LandingZone, report: RunReport, show: ShowProgress | None = None
+    ) -> None:
+        """Load all files that wait in the landing zone and archive each when it is loaded."""
+        files, others = zone.list_ready()
+        for name in others:
+            _note(report, f"{name}: ignored, not a .json, .jsonl or .jsonl.gz file")
+        if not files:
+            report.outcome, report.reason = Outcome.SKIPPED, "nothing_to_do"
+            return
+        self._load(zone, files, report, show, archive=True)
+
+    def load_paths(
+        self,
+        zone: LandingZone,
+        paths: list[str],
+        report: RunReport,
+        show: ShowProgress | None = None,
+    ) -> None:
+        """Load files given by path and leave them where they are.
+
+        Raises:
+            BadInputError: None of them could be read.
+        """
+        files: list[LandingFile] = []
+        unreadable: BadInputError | None = None
+        for path in paths:
+            try:
+                files.append(zone.file(path))
+            except OSError as error:
+                unreadable = BadInputError(path, None, None, _os_reason(error))
+                _note(report, unreadable.message)
+        loaded = self._load(zone, files, report, show, archive=False) if files else 0
+        if not loaded:
+            raise unreadable or BadInputError(
+                ", ".join(file.name for file in files), None, None, "cannot be read"
+            )
+
+    def _load(
+        self,
+        zone: LandingZone,
+        files: list[LandingFile],
+        report: RunReport,
+        show: ShowProgress | None,
+        *,
+        archive: bool,
+    ) -> int:
+        driver = psycopg_connection(self.connection)
+        assert_id_key(driver, self.ids)
+        create_temporary_tables(driver)
+        total = sum(file.size_bytes for file in files)
+        done, loaded = 0, 0
+        for file in files:
+            before = done
+
+            def tell(file_bytes: int, before: int = before) -> None:
+                if show is not None:
+                    show(Progress(before + file_bytes, total, report.received))
+
+            try:
+                batch_id = self._load_file(driver, zone, file, report, tell)
+            except FileNotFoundError:
+                _note(report, f"{file.name}: vanished before it could be read")
+            except OSError as error:
+                _note(report, f"{file.name}: {_os_reason(error)}; it stays where it is")
+            else:
+                loaded += 1
+                if archive:
+                    _archive(zone, file, report, batch_id)
+            done += file.size_bytes
+        return loaded
+
+    def _load_file(
+        self,
+        driver: psycopg.Connection,
+        zone: LandingZone,
+        file: LandingFile,
+        report: RunReport,
+        tell: Callable[[int], None],
+    ) -> str:
+        digest = self.ids.digest("batch")
+        with zone.open(file) as stream:
+            while block := stream.read(_BLOCK_BYTES):
+                digest.update(block)
+        batch_id = as_uuid8(digest.hexdigest())
+        if not file.size_bytes:
+            _note(report, f"{file.name}: empty file")
+        skip = _open_batch(driver, batch_id, file, report)
+        if skip:
+            _note(report, f"{file.name}: resumed after line {skip}")
+        rules = MergeRules(
+            as_of=report.as_of, idle=self.idle, context_messages=self.context_messages
+        )
+        told = 0
+        with zone.open(file) as stream:
+            decoder = _Decoder(self, file, batch_id, stream, skip, report.as_of)
+            for chunk in decoder.chunks():
+                counts = _commit_chunk(driver, chunk, rules)
+                report.add(counts)
+                _extend_period(report, chunk)
+                tell(chunk.bytes_read)
+                for line, rejected in chunk.rejections:
+                    if told < _TOLD_PER_FILE:
+                        told += 1
+                        _note(report, _describe(file, line, rejected))
+        _close_batch(driver, batch_id)
+        return batch_id
+
+
+# A person sees what is wrong with a file from a few; all stand in the quarantine.
+_TOLD_PER_FILE = 5
+
+
+class _Decoder:
+    """Decodes a file in a thread of its own, so that the database works meanwhile."""
+
+    def __init__(
+        self,
+        loader: Loader,
+        file: LandingFile,
+        batch_id: str,
+        stream: IO[bytes],
+        skip: int,
+        as_of: datetime,
+    ) -> None:
+        self._loader, self._file, self._batch_id = loader, file, batch_id
+        self._stream, self._skip = stream, skip
+        self._latest = int(as_of.timestamp()) + FUTURE_TOLERANCE_SECONDS
+        self._queue: queue.Queue[Chunk | BaseException | None] = queue.Queue(_CHUNKS_AHEAD)
+        self._stop = threading.Event()
+
+    def chunks(self) -> Iterator[Chunk]:
+        """Yield the chunks of the file in order; lines never split over two.
+
+        Raises:
+            OSError: The file cannot be read further.
+        """
+        thread = threading.Thread(target=self._run, name="gatte-decoder", daemon=True)
+        thread.start()
+        try:
+            while (item := self._queue.get()) is not None:
+                if isinstance(item, BaseException):
+                    raise item
+                yield item
+        finally:
+            self._stop.set()
+            while thread.is_alive():
+                try:
+                    self._queue.get(timeout=0.05)
+                except queue.Empty:
+                    continue
+            thread.join()
+
+    def _run(self) -> None:
+        try:
+            for chunk in self._decode():
+                self._queue.put(chunk)
+                if self._stop.is_set():
+                    return
+        except BaseException as error:  # noqa: BLE001 - handed to the thread that waits
+            self._queue.put(error)
+        else:
+            self._queue.put(None)
+
+    def _decode(self) -> Iterator[Chunk]:
+        size = self._loader.chunk_units
+        chunk = self._new_chunk()
+        number = 0
+        for number, line in enumerate(_iter_lines(self._file, self._stream), start=1):
+            if number <= self._skip:
+                continue
+            if isinstance(line, Rejected):
+                chunk.add(line, number)
+            elif not line.isspace():
+                for unit in iter_units(line, self._latest):
+                    chunk.add(unit, number)
+            if chunk.received >= size:
+                yield chunk.seal(number, self._stream.tell())
+                chunk = self._new_chunk()
+        if chunk.received:
+            yield chunk.seal(number, self._stream.tell())
+
+    def _new_chunk(self) -> Chunk:
+        return Chunk(self._loader.ids, self._batch_id, self._file.name)
+
+
+def _iter_lines(file: LandingFile, stream: IO[bytes]) -> Iterator[bytes | Rejected]:
+    """Yield the lines of a file; what cannot be read as a line is a rejected unit."""
+    source: IO[bytes] = gzip.open(stream, "rb") if file.is_compressed else stream  # type: ignore[assignment]
+    try:
+        if file.is_document:
+            body = source.read(MAX_LINE_BYTES + 1)
+            if len(body) > MAX_LINE_BYTES:
+                yield _too_long(body)
+            elif body:
+                yield body
+            return
+        while line := source.readline(MAX_LINE_BYTES + 1):
+            if len(line) > MAX_LINE_BYTES:
+                yield _too_long(line)
+                while line and not line.endswith(b"\n"):
+                    line = source.readline(MAX_LINE_BYTES)  # noqa: PLW2901 - the line's rest
+            else:
+                yield line
+    except (EOFError, zlib.error, gzip.BadGzipFile):
+        # What came before the break was yielded; the file itself stays in the archive.
+        yield Rejected("file", "truncated_gzip", None, f"truncated: {file.name}".encode())
+
+
+def _too_long(line: bytes) -> Rejected:
+    """A line past the limit: its beginning in quarantine, the whole in the archived file."""
+    return Rejected("notification", "line_too_long", None, line[:_KEPT_OF_LONG_LINE])
+
+
+_KEPT_OF_LONG_LINE = 4096
+
+
+def _commit_chunk(driver: psycopg.Connection, chunk: Chunk, rules: MergeRules) -> Counts:
+    """Merge a chunk and the progress of its file in one transaction, again after a deadlock."""
+    for attempt in range(1, _MAX_ATTEMPTS + 1):
+        try:
+            with driver.transaction(), driver.cursor() as cursor:
+                counts = merge_chunk(cursor, chunk, rules)
+                cursor.execute(
+                    "update pipeline.inbound_batches set lines_done = greatest(lines_done, %s), "
+                    "units_done = units_done + %s where batch_id = %s",
+                    [chunk.lines, chunk.received, chunk.batch_id],
+                )
+        except (pg.DeadlockDetected, pg.SerializationFailure, UserAppearedError):
+            if attempt == _MAX_ATTEMPTS:
+                raise RetryableError("a chunk met other writers too often; run again") from None
+            time.sleep(0.05 * 2**attempt)
+        except (pg.UniqueViolation, pg.ForeignKeyViolation) as error:
+            # The chatbot wrote the same user between two of our statements.
+            if attempt == _MAX_ATTEMPTS or error.diag.table_name not in _RACED_TABLES:
+                raise
+            time.sleep(0.05 * 2**attempt)
+        else:
+            return counts
+    raise AssertionError  # pragma: no cover - the loop returns or raises
+
+
+_RACED_TABLES = frozenset({"users", "user_identities"})
+
+
+def assert_id_key(driver: psycopg.Connection, ids: MessageIds) -> None:
+    """Remember the key's fingerprint on first use and refuse another key after.
+
+    Raises:
+        ConfigurationError: Messages were loaded with another key.
+    """
+    with driver.transaction(), driver.cursor() as cursor:
+        cursor.execute(
+            "insert into pipeline.settings (name, value) values (%s, %s) "
+            "on conflict (name) do nothing",
+            [FINGERPRINT_SETTING, ids.fingerprint()],
+        )
+        cursor.execute("select value from pipeline.settings where name = %s", [FINGERPRINT_SETTING])
+        row = cursor.fetchone()
+    if row is None or row[0] != ids.fingerprint():
+        raise ConfigurationError(
+            "GATTE_ID_KEY is not the key this database was loaded with; every message would be "
+            "loaded twice. Restore the former key."
+        )
+
+
+def _open_batch(
+    driver: psycopg.Connection, batch_id: str, file: LandingFile, report: RunReport
+) -> int:
+    """Record the file; the number of its lines that a killed run has already committed."""
+    with driver.transaction(), driver.cursor() as cursor:
+        cursor.execute(
+            "insert into pipeline.inbound_batches as b "
+            "(batch_id, source_name, size_bytes, state, run_id, first_seen_at) "
+            "values (%s, %s, %s, 'loading', %s, %s) on conflict (batch_id) do update set "
+            "run_id = excluded.run_id, loads = b.loads + 1, "
+            "lines_done = case b.state when 'done' then 0 else b.lines_done end, "
+            "units_done = case b.state when 'done' then 0 else b.units_done end, "
+            "state = 'loading' returning lines_done, loads, finished_at",
+            [batch_id, file.name, file.size_bytes, report.run_id, report.as_of],
+        )
+        row = cursor.fetchone()
+    assert row is not None  # noqa: S101 - an upsert returns its row
+    lines_done, loads, finished_at = row
+    if loads > 1 and finished_at is not None and not lines_done:
+        _note(report, f"{file.name}: loaded before; read again, what is there counts as duplicate")
+    return int(lines_done)
+
+
+def _close_batch(driver: psycopg.Connection, batch_id: str) -> None:
+    with driver.transaction(), driver.cursor() as cursor:
+        cursor.execute(
+            "update pipeline.inbound_batches set state = 'done', finished_at = now() "
+            "where batch_id = %s",
+            [batch_id],
+        )
+
+
+def _archive(zone: LandingZone, file: LandingFile, report: RunReport, batch_id: str) -> None:
+    try:
+        zone.archive(file, business_date(report.as_of), batch_id)
+    except FileNotFoundError:
+        _note(report, f"{file.name}: loaded, but gone before it was archived")
+    except OSError as error:
+        # It is loaded; the next run meets it again and counts duplicates.
+        _note(report, f"{file.name}: loaded, but not archived ({type(error).__name__})")
+
+
+def _extend_period(report: RunReport, chunk: Chunk) -> None:
+    if chunk.first_event_at is None or chunk.last_event_at is None:
+        return
+    first = datetime.fromtimestamp(chunk.first_event_at, report.as_of.tzinfo)
+    last = datetime.fromtimestamp(chunk.last_event_at, report.as_of.tzinfo)
+    report.period_from = min(report.period_from or first, first)
+    report.period_to = max(report.period_to or last, last)
+
+
+def _describe(file: LandingFile, line: int, rejected: Rejected) -> str:
+    error = BadInputError(file.name, line, rejected.field, rejected.reason)
+    return f"{error.message} (quarantined)"
+
+
+def _os_reason(error: OSError) -> str:
+    if isinstance(error, FileNotFoundError):
+        return "no such file"
+    if isinstance(error, PermissionError):
+        return "permission denied"
+    if isinstance(error, IsADirectoryError):
+        return "is a folder, not a file"
+    return f"cannot be read ({type(error).__name__})"
+
+
+def _note(report: RunReport, text: str) -> None:
+    if len(report.notes) < _MAX_NOTES:
+        report.notes.append(text)
+    elif len(report.notes) == _MAX_NOTES:
+        report.notes.append("more notes were left out")

@@ -1,0 +1,129 @@
+"""The landing zone: inbound files in a folder or an object store, and the archive beside them.
+
+What stands in a file belongs to ``inbound``; how long the archive is kept belongs to privacy.
+"""
+
+from __future__ import annotations
+
+import posixpath
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from datetime import date
+from typing import IO, TYPE_CHECKING, Any
+
+from gatte_pipelines.errors import ConfigurationError
+
+if TYPE_CHECKING:
+    from fsspec import AbstractFileSystem
+
+SUFFIXES = (".json", ".jsonl", ".jsonl.gz")
+"""What a landing file may be called; it appears by rename when it is whole."""
+
+UNFINISHED_SUFFIXES = (".tmp", ".part")
+ARCHIVE = "archive"
+
+
+@dataclass(frozen=True)
+class LandingFile:
+    """A file that is ready to load. ``name`` is its path below the zone, for people."""
+
+    path: str
+    name: str
+    size_bytes: int
+
+    @property
+    def is_compressed(self) -> bool:
+        """Whether the name says gzip."""
+        return self.name.endswith(".gz")
+
+    @property
+    def is_document(self) -> bool:
+        """Whether the whole file is one JSON document rather than one a line."""
+        return self.name.endswith(".json")
+
+
+class LandingZone:
+    """A folder or fsspec URL where files arrive, with its archive by day of arrival.
+
+    Args:
+        url: A local folder or any URL that fsspec opens.
+
+    Raises:
+        ConfigurationError: The URL's scheme needs a package that is not installed.
+    """
+
+    def __init__(self, url: str) -> None:
+        import fsspec  # noqa: PLC0415 - plugins are looked up on import
+
+        try:
+            filesystem, root = fsspec.core.url_to_fs(url)
+        except (ImportError, ValueError):
+            raise ConfigurationError(
+                "GATTE_INBOUND_URL: no filesystem for this scheme; install its fsspec package"
+            ) from None
+        self._fs: AbstractFileSystem = filesystem
+        self.root: str = root.rstrip("/")
+
+    def create(self) -> None:
+        """Make the folder where it is missing."""
+        self._fs.makedirs(self.root, exist_ok=True)
+
+    def list_ready(self) -> tuple[list[LandingFile], list[str]]:
+        """Files ready to load, oldest name first, and the names that are none of ours.
+
+        Raises:
+            ConfigurationError: The zone cannot be listed.
+        """
+        try:
+            entries: list[dict[str, Any]] = self._fs.ls(self.root, detail=True, refresh=True)
+        except FileNotFoundError:
+            raise ConfigurationError(
+                "the landing zone does not exist; check GATTE_INBOUND_URL or make the folder"
+            ) from None
+        except OSError as error:
+            raise ConfigurationError(
+                f"the landing zone cannot be listed ({type(error).__name__}); check "
+                "GATTE_INBOUND_URL and its permissions"
+            ) from None
+        ready, others = [], []
+        for entry in entries:
+            name = posixpath.basename(str(entry["name"]).rstrip("/"))
+            if name.startswith(".") or name.endswith(UNFINISHED_SUFFIXES) or name == ARCHIVE:
+                continue
+            if entry["type"] == "file" and name.endswith(SUFFIXES):
+                ready.append(LandingFile(str(entry["name"]), name, int(entry["size"] or 0)))
+            else:
+                others.append(name)
+        return sorted(ready, key=lambda file: file.name), sorted(others)
+
+    def file(self, path: str) -> LandingFile:
+        """A file given by its path rather than found.
+
+        Raises:
+            FileNotFoundError: It is not there.
+        """
+        info = self._fs.info(path)
+        if info["type"] != "file":
+            raise IsADirectoryError(path)
+        return LandingFile(path, posixpath.basename(path), int(info["size"] or 0))
+
+    @contextmanager
+    def open(self, file: LandingFile) -> Iterator[IO[bytes]]:
+        """Open a file's bytes as they lie there."""
+        with self._fs.open(file.path, "rb") as stream:
+            yield stream
+
+    def archive(self, file: LandingFile, arrived_on: date, batch_id: str) -> str:
+        """Move a loaded file to ``archive/<day of arrival>/``; its new path.
+
+        Another body under the same name keeps its own place by a piece of the batch's id.
+        """
+        folder = posixpath.join(self.root, ARCHIVE, arrived_on.isoformat())
+        self._fs.makedirs(folder, exist_ok=True)
+        target = posixpath.join(folder, file.name)
+        if self._fs.exists(target):
+            stem, dot, suffix = file.name.partition(".")
+            target = posixpath.join(folder, f"{stem}-{batch_id[:8]}{dot}{suffix}")
+        self._fs.mv(file.path, target)
+        return target
