@@ -1,0 +1,194 @@
+"""What every flow shares: run an operation, show its report in Prefect, turn it into a state.
+
+What a run decides belongs to the operations; branching has no place in a flow body.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+from datetime import datetime
+from typing import TYPE_CHECKING, Any, Protocol, cast
+from uuid import UUID
+
+from prefect.artifacts import (
+    create_markdown_artifact,
+    create_progress_artifact,
+    create_table_artifact,
+    update_progress_artifact,
+)
+from prefect.states import Completed, Failed, get_state_exception
+
+from gatte_pipelines.errors import ConfigurationError, RetryableError
+from gatte_pipelines.logging_setup import install_log_redaction
+from gatte_pipelines.run_report import Outcome, RunReport, reason_pt
+from gatte_pipelines.safe_errors import safe_errors
+
+if TYPE_CHECKING:
+    from prefect.client.schemas.objects import State
+
+# Every flow imports this module before it runs, so nothing is sent to Prefect unredacted.
+install_log_redaction()
+
+# Work that is over sooner needs no progress artifact: a minute run stays two requests short.
+PROGRESS_AFTER_SECONDS = 2.0
+# Each update is a request to the Prefect server, which on SQLite writes one at a time.
+PROGRESS_EVERY_SECONDS = 2.0
+
+# Three attempts within a quarter of a minute: longer than a database needs to restart, shorter than
+# the minute after which the next scheduled run is due anyway.
+RETRIES = 2
+RETRY_DELAYS_SECONDS = [3.0, 12.0]
+
+
+@safe_errors()
+def run_operation(pipeline: str, *, as_of: str, **options: Any) -> RunReport:
+    """Build from the settings, run one operation and show its report.
+
+    Args:
+        pipeline: Name in the registry of ``wiring``.
+        as_of: ISO 8601 instant with offset; empty for now.
+        options: Handed on to the operation.
+
+    Raises:
+        GatteError: The operation failed; the message holds no personal value and no secret.
+        UnexpectedError: Likewise, for any other exception.
+    """
+    # Imported here: the database driver costs a second that `prefect deploy` need not spend.
+    from gatte_pipelines.wiring import Wiring  # noqa: PLC0415
+
+    from gatte_pipelines.settings import Settings  # noqa: PLC0415
+
+    instant = parse_as_of(as_of)
+    progress = ProgressArtifact(artifact_key(pipeline, "progress"))
+    with Wiring.from_settings(Settings.from_environment()) as wiring:
+        report = wiring.run(pipeline, as_of=instant, progress=progress, **options)
+    progress.finish()
+    write_artifacts(report)
+    return report
+
+
+def parse_as_of(text: str) -> datetime | None:
+    """The instant that a run is for, or None for now.
+
+    Raises:
+        ConfigurationError: Not ISO 8601, or without an offset.
+    """
+    if not text.strip():
+        return None
+    try:
+        instant = datetime.fromisoformat(text.strip())
+    except ValueError:
+        instant = None
+    if instant is None or instant.tzinfo is None:
+        raise ConfigurationError(
+            "as_of must be an ISO 8601 instant with offset, such as 2026-11-22T10:00:00-03:00"
+        )
+    return instant
+
+
+def is_retryable(_task: object, _task_run: object, state: State[Any]) -> bool:
+    """Whether a failed task may be tried again: only what a rerun may change."""
+    return isinstance(get_state_exception(state), RetryableError)
+
+
+def end_state(report: RunReport) -> State[Any]:
+    """The state in which the flow run of ``report`` ends, with a message for ops."""
+    reason = reason_pt(report.reason or "")
+    match report.outcome:
+        case Outcome.SKIPPED:
+            return Completed(name="Skipped", message=reason)
+        case Outcome.NEEDS_APPROVAL:
+            return Completed(
+                name="NeedsApproval", message=f"{report.received} aguardam aprovação: {reason}"
+            )
+        case Outcome.FAILED:
+            return Failed(message=reason)
+        case Outcome.COMPLETED:
+            return Completed(message=counts_pt(report))
+
+
+def counts_pt(report: RunReport) -> str:
+    """The counts of a report in one line."""
+    return (
+        f"{report.received} recebidos: {report.inserted} inseridos, {report.updated} atualizados, "
+        f"{report.duplicate} repetidos, {sum(report.skipped.values())} ignorados, "
+        f"{sum(report.quarantined.values())} em quarentena"
+    )
+
+
+def write_artifacts(report: RunReport) -> None:
+    """Write the end card, with the whole report as its description, and the table of counts.
+
+    A run that found nothing leaves no table: there is nothing to count, and 1,440 minute runs a
+    day would each store an empty one.
+    """
+    create_markdown_artifact(
+        key=artifact_key(report.pipeline),
+        markdown=report.summary_pt(),
+        description=report.to_json().decode(),
+    )
+    if report.outcome is not Outcome.SKIPPED:
+        create_table_artifact(
+            key=artifact_key(report.pipeline, "table"),
+            table=report.table_rows(),
+            description=f"Balanço da execução `{report.run_id}`",
+        )
+
+
+def artifact_key(pipeline: str, part: str = "") -> str:
+    """The stable key of an artifact; Prefect allows lower case letters, digits and dashes."""
+    return "-".join([*pipeline.split("_"), *([part] if part else [])])
+
+
+class Progress(Protocol):
+    """How far a run is, as its operation tells."""
+
+    @property
+    def bytes_done(self) -> int:
+        """Bytes read and committed."""
+        ...
+
+    @property
+    def bytes_total(self) -> int:
+        """Bytes there are."""
+        ...
+
+
+class ProgressArtifact:
+    """The progress of one run, as an artifact that appears once the run takes long enough.
+
+    Args:
+        key: Key of the artifact.
+        clock: Seconds that only grow.
+    """
+
+    def __init__(self, key: str, clock: Callable[[], float] = time.monotonic) -> None:
+        self._key = key
+        self._clock = clock
+        self._due_at = clock() + PROGRESS_AFTER_SECONDS
+        self._artifact_id: UUID | None = None
+
+    def __call__(self, progress: Progress) -> None:
+        """Show how far the run is, where the last time is long enough ago."""
+        if self._clock() < self._due_at or progress.bytes_total <= 0:
+            return
+        self._show(min(100.0, 100 * progress.bytes_done / progress.bytes_total))
+
+    def finish(self) -> None:
+        """Show 100 %, where there is something shown at all."""
+        if self._artifact_id is not None:
+            self._show(100.0)
+
+    def _show(self, percent: float) -> None:
+        if self._artifact_id is None:
+            # Called outside an event loop, so never a coroutine.
+            self._artifact_id = cast(
+                "UUID",
+                create_progress_artifact(
+                    progress=percent, key=self._key, description="Andamento da execução"
+                ),
+            )
+        else:
+            update_progress_artifact(self._artifact_id, progress=percent)
+        self._due_at = self._clock() + PROGRESS_EVERY_SECONDS
