@@ -298,6 +298,7 @@ def _compare_indexes(table: Table, rows: list[Row[Any]]) -> Iterator[Difference]
 
     for columns in sorted(columns for name, columns in DOC01_INDEXES if name == table.name):
         serving = [row for row in usable if tuple(row.columns) == columns and row.predicate is None]
+        known.add(_describe(False, columns, None))
         known |= {_describe(row.is_unique, row.columns, None) for row in serving}
         if not serving:
             yield _missing_index(table, Kind.INDEX, _describe(False, columns, None), found)
