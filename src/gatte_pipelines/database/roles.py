@@ -265,13 +265,14 @@ def _quoted(name: str) -> str:
 
 
 def _columns(connection: Connection, schema: str) -> dict[str, list[str]]:
-    """Columns by table; of the schema public the nine only, since others are not ours to touch."""
+    """Columns by table: the nine of public and all that is ours of pipeline, nobody else's."""
     rows = connection.execute(
         text(
             "select c.relname, a.attname from pg_class as c "
             "join pg_attribute as a on a.attrelid = c.oid "
             "where c.relnamespace = to_regnamespace(:schema) and c.relkind in ('r', 'p') "
-            "and (:schema <> 'public' or c.relname = any(:nine)) "
+            "and case :schema when 'public' then c.relname = any(:nine) "
+            "else pg_has_role(c.relowner, 'USAGE') end "
             "and a.attnum > 0 and not a.attisdropped order by c.relname, a.attnum"
         ),
         {"schema": schema, "nine": list(NINE)},
