@@ -140,27 +140,29 @@ class RunReport(Counts, kw_only=True, rename={"period_from": "from", "period_to"
     def summary_pt(self) -> str:
         """A short end card in Markdown for ops, in Portuguese."""
         name = PIPELINE_NAMES_PT.get(self.pipeline, self.pipeline)
-        lines = [f"### {name}: {_OUTCOME_PT[self.outcome]}"]
-        if self.reason:
-            lines.append(f"Motivo: {reason_pt(self.reason)}.")
+        parts = [f"### {name}: {_OUTCOME_PT[self.outcome]}"]
+        if self.reason and self.reason != "nothing_to_do":
+            parts.append(f"Motivo: {reason_pt(self.reason)}.")
         if self.received:
-            lines.append(
+            parts.append(
                 f"**{_n(self.received)}** recebidos em {self.seconds:.1f} s: "
                 f"{_n(self.inserted)} inseridos, {_n(self.updated)} atualizados, "
                 f"{_n(self.duplicate)} repetidos, {_n(sum(self.skipped.values()))} ignorados, "
                 f"{_n(sum(self.quarantined.values()))} em quarentena."
             )
         if self.quarantined:
-            lines.append(
+            parts.append(
                 "Para ver a quarentena: `gatte quarantine list`. "
                 "Para tentar de novo: execute o fluxo *quarantine_replay*."
             )
-        lines += [f"- {note}" for note in self.notes[:MAX_NOTES_SHOWN]]
-        hidden = len(self.notes) - MAX_NOTES_SHOWN
-        if hidden > 0:
-            lines.append(f"- … e mais {_n(hidden)} observações no relatório completo.")
-        lines.append(f"\nReferência: {self.as_of:%Y-%m-%d %H:%M:%S} UTC · execução `{self.run_id}`")
-        return "\n\n".join(lines[:2]) + "\n" + "\n".join(lines[2:])
+        if self.notes:
+            shown = [f"- {note}" for note in self.notes[:MAX_NOTES_SHOWN]]
+            hidden = len(self.notes) - MAX_NOTES_SHOWN
+            if hidden > 0:
+                shown.append(f"- … e mais {_n(hidden)} observações no relatório completo.")
+            parts.append("\n".join(shown))
+        parts.append(f"Referência: {self.as_of:%Y-%m-%d %H:%M:%S} UTC · execução `{self.run_id}`")
+        return "\n\n".join(parts)
 
 
 # A card is read on a phone; the whole list stands in pipeline.runs.
@@ -182,6 +184,7 @@ _REASONS_PT = {
     "invalid_phone": "telefone impossível",
     "empty_notification": "notificação sem eventos",
     "line_too_long": "linha longa demais",
+    "truncated_gzip": "gzip truncado; o que veio antes foi carregado",
     "before_cutover": "anterior à adoção do banco",
 }
 

@@ -47,7 +47,7 @@ class Chunk:
     """
 
     def __init__(self, ids: MessageIds, batch_id: str, source_name: str) -> None:
-        self._ids, self.batch_id, self._source_name = ids, batch_id, source_name
+        self._ids, self.batch_id, self.source_name = ids, batch_id, source_name
         self._people: list[_Person] = []
         self._same_as: list[int] = []
         self._person_of: dict[tuple[str, str], int] = {}
@@ -162,7 +162,7 @@ class Chunk:
         field = _NULL if unit.field is None else unit.field
         self._quarantine.append(
             f"{self._ids.of_bytes('quarantine', unit.payload)}\t{self.batch_id}\t"
-            f"{_escape(self._source_name)}\t{line}\t{unit.kind}\t{field}\t{unit.reason}\t"
+            f"{_escape(self.source_name)}\t{line}\t{unit.kind}\t{field}\t{unit.reason}\t"
             f"\\\\x{unit.payload.hex()}\n"
         )
 

@@ -209,8 +209,9 @@ def _to_bytes(document: object) -> bytes:
 
 
 def _is_escapable(text: str) -> bool:
-    return not any("\ud800" <= character < "\udc80" or "\udcff" < character <= "\udfff"
-                   for character in text)
+    return not any(
+        "\ud800" <= character < "\udc80" or "\udcff" < character <= "\udfff" for character in text
+    )
 
 
 def _rejected_line(line: bytes, error: Exception) -> Rejected:
@@ -303,9 +304,7 @@ def _text_message(message: _Message, contacts: list[msgspec.Raw], latest: int) -
         raise _InvalidUnitError("missing_field", "messages[].text.body")
     if "\0" in body:
         raise _InvalidUnitError("nul_character", "messages[].text.body")
-    return TextMessage(
-        message.id, sent_at, wa_id, bsuid, message.from_parent_user_id, name, body
-    )
+    return TextMessage(message.id, sent_at, wa_id, bsuid, message.from_parent_user_id, name, body)
 
 
 def _match_contact(
@@ -347,9 +346,7 @@ def _parse_name(name: str | None) -> str | None:
     return name or None
 
 
-def _status_unit(
-    raw: msgspec.Raw, value: _Value, entry_id: msgspec.Raw, latest: int
-) -> Unit:
+def _status_unit(raw: msgspec.Raw, value: _Value, entry_id: msgspec.Raw, latest: int) -> Unit:
     try:
         status = _status.decode(raw)
         _check_wamid(status.id, "statuses[].id")
@@ -392,7 +389,7 @@ def _check_bsuid(bsuid: str | None, field: str) -> None:
 
 def _parse_timestamp(text: str, field: str, latest: int) -> int:
     """Unix seconds as Meta sends them: a string of digits."""
-    if not (text.isascii() and text.isdigit() and len(text) <= 18):  # noqa: PLR2004 - fits 64 bits
+    if not (text.isascii() and text.isdigit() and len(text) <= 18):
         raise _InvalidUnitError("invalid_timestamp", field)
     seconds = int(text)
     if seconds == 0:

@@ -13,11 +13,10 @@ import zlib
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from datetime import datetime, timedelta
-from typing import IO
+from typing import IO, TYPE_CHECKING, Any, cast
 
 import psycopg
 from psycopg import errors as pg
-from sqlalchemy import Connection
 
 from gatte_pipelines.business_time import business_date
 from gatte_pipelines.database.engine import psycopg_connection
@@ -32,7 +31,10 @@ from gatte_pipelines.inbound.merge import (
     merge_chunk,
 )
 from gatte_pipelines.landing import LandingFile, LandingZone
-from gatte_pipelines.run_report import Counts, Outcome, RunReport
+from gatte_pipelines.run_report import Counts, Outcome, RunReport, reason_pt
+
+if TYPE_CHECKING:
+    from sqlalchemy import Connection
 
 PIPELINE = "inbound_messages"
 
@@ -84,7 +86,7 @@ class Loader:
         """Load all files that wait in the landing zone and archive each when it is loaded."""
         files, others = zone.list_ready()
         for name in others:
-            _note(report, f"{name}: ignored, not a .json, .jsonl or .jsonl.gz file")
+            _note(report, f"{name}: ignorado, não é .json, .jsonl nem .jsonl.gz")
         if not files:
             report.outcome, report.reason = Outcome.SKIPPED, "nothing_to_do"
             return
@@ -109,7 +111,7 @@ class Loader:
                 files.append(zone.file(path))
             except OSError as error:
                 unreadable = BadInputError(path, None, None, _os_reason(error))
-                _note(report, unreadable.message)
+                _note(report, f"{path}: {_os_reason_pt(error)}")
         loaded = self._load(zone, files, report, show, archive=False) if files else 0
         if not loaded:
             raise unreadable or BadInputError(
@@ -140,9 +142,9 @@ class Loader:
             try:
                 batch_id = self._load_file(driver, zone, file, report, tell)
             except FileNotFoundError:
-                _note(report, f"{file.name}: vanished before it could be read")
+                _note(report, f"{file.name}: sumiu antes de ser lido")
             except OSError as error:
-                _note(report, f"{file.name}: {_os_reason(error)}; it stays where it is")
+                _note(report, f"{file.name}: {_os_reason_pt(error)}; continua onde está")
             else:
                 loaded += 1
                 if archive:
@@ -164,10 +166,10 @@ class Loader:
                 digest.update(block)
         batch_id = as_uuid8(digest.hexdigest())
         if not file.size_bytes:
-            _note(report, f"{file.name}: empty file")
+            _note(report, f"{file.name}: arquivo vazio")
         skip = _open_batch(driver, batch_id, file, report)
         if skip:
-            _note(report, f"{file.name}: resumed after line {skip}")
+            _note(report, f"{file.name}: retomado depois da linha {skip}")
         rules = MergeRules(
             as_of=report.as_of, idle=self.idle, context_messages=self.context_messages
         )
@@ -175,7 +177,7 @@ class Loader:
         with zone.open(file) as stream:
             decoder = _Decoder(self, file, batch_id, stream, skip, report.as_of)
             for chunk in decoder.chunks():
-                counts = _commit_chunk(driver, chunk, rules)
+                counts = commit_chunk(driver, chunk, rules, _record_progress)
                 report.add(counts)
                 _extend_period(report, chunk)
                 tell(chunk.bytes_read)
@@ -266,7 +268,7 @@ class _Decoder:
 
 def _iter_lines(file: LandingFile, stream: IO[bytes]) -> Iterator[bytes | Rejected]:
     """Yield the lines of a file; what cannot be read as a line is a rejected unit."""
-    source: IO[bytes] = gzip.open(stream, "rb") if file.is_compressed else stream  # type: ignore[assignment]
+    source = cast("IO[bytes]", gzip.GzipFile(fileobj=stream)) if file.is_compressed else stream
     try:
         if file.is_document:
             body = source.read(MAX_LINE_BYTES + 1)
@@ -279,7 +281,7 @@ def _iter_lines(file: LandingFile, stream: IO[bytes]) -> Iterator[bytes | Reject
             if len(line) > MAX_LINE_BYTES:
                 yield _too_long(line)
                 while line and not line.endswith(b"\n"):
-                    line = source.readline(MAX_LINE_BYTES)  # noqa: PLW2901 - the line's rest
+                    line = source.readline(MAX_LINE_BYTES)
             else:
                 yield line
     except (EOFError, zlib.error, gzip.BadGzipFile):
@@ -289,23 +291,28 @@ def _iter_lines(file: LandingFile, stream: IO[bytes]) -> Iterator[bytes | Reject
 
 def _too_long(line: bytes) -> Rejected:
     """A line past the limit: its beginning in quarantine, the whole in the archived file."""
-    return Rejected("notification", "line_too_long", None, line[:_KEPT_OF_LONG_LINE])
+    return Rejected("file", "line_too_long", None, line[:_KEPT_OF_LONG_LINE])
 
 
 _KEPT_OF_LONG_LINE = 4096
 
 
-def _commit_chunk(driver: psycopg.Connection, chunk: Chunk, rules: MergeRules) -> Counts:
-    """Merge a chunk and the progress of its file in one transaction, again after a deadlock."""
+def commit_chunk(
+    driver: psycopg.Connection,
+    chunk: Chunk,
+    rules: MergeRules,
+    record: Callable[[psycopg.Cursor[Any], Chunk, Counts], None],
+) -> Counts:
+    """Merge a chunk and what ``record`` notes of it in one transaction, again after a deadlock.
+
+    Raises:
+        RetryableError: Other writers came first too often.
+    """
     for attempt in range(1, _MAX_ATTEMPTS + 1):
         try:
             with driver.transaction(), driver.cursor() as cursor:
                 counts = merge_chunk(cursor, chunk, rules)
-                cursor.execute(
-                    "update pipeline.inbound_batches set lines_done = greatest(lines_done, %s), "
-                    "units_done = units_done + %s where batch_id = %s",
-                    [chunk.lines, chunk.received, chunk.batch_id],
-                )
+                record(cursor, chunk, counts)
         except (pg.DeadlockDetected, pg.SerializationFailure, UserAppearedError):
             if attempt == _MAX_ATTEMPTS:
                 raise RetryableError("a chunk met other writers too often; run again") from None
@@ -318,6 +325,14 @@ def _commit_chunk(driver: psycopg.Connection, chunk: Chunk, rules: MergeRules) -
         else:
             return counts
     raise AssertionError  # pragma: no cover - the loop returns or raises
+
+
+def _record_progress(cursor: psycopg.Cursor[Any], chunk: Chunk, _counts: Counts) -> None:
+    cursor.execute(
+        "update pipeline.inbound_batches set lines_done = greatest(lines_done, %s), "
+        "units_done = units_done + %s where batch_id = %s",
+        [chunk.lines, chunk.received, chunk.batch_id],
+    )
 
 
 _RACED_TABLES = frozenset({"users", "user_identities"})
@@ -363,7 +378,10 @@ def _open_batch(
     assert row is not None  # noqa: S101 - an upsert returns its row
     lines_done, loads, finished_at = row
     if loads > 1 and finished_at is not None and not lines_done:
-        _note(report, f"{file.name}: loaded before; read again, what is there counts as duplicate")
+        _note(
+            report,
+            f"{file.name}: já carregado antes; relido, e o que já existe conta como repetido",
+        )
     return int(lines_done)
 
 
@@ -380,10 +398,10 @@ def _archive(zone: LandingZone, file: LandingFile, report: RunReport, batch_id: 
     try:
         zone.archive(file, business_date(report.as_of), batch_id)
     except FileNotFoundError:
-        _note(report, f"{file.name}: loaded, but gone before it was archived")
+        _note(report, f"{file.name}: carregado, mas sumiu antes de ser arquivado")
     except OSError as error:
         # It is loaded; the next run meets it again and counts duplicates.
-        _note(report, f"{file.name}: loaded, but not archived ({type(error).__name__})")
+        _note(report, f"{file.name}: carregado, mas não arquivado ({type(error).__name__})")
 
 
 def _extend_period(report: RunReport, chunk: Chunk) -> None:
@@ -396,8 +414,11 @@ def _extend_period(report: RunReport, chunk: Chunk) -> None:
 
 
 def _describe(file: LandingFile, line: int, rejected: Rejected) -> str:
-    error = BadInputError(file.name, line, rejected.field, rejected.reason)
-    return f"{error.message} (quarantined)"
+    field = f", campo {rejected.field}" if rejected.field else ""
+    return (
+        f"{file.name}, linha {line}{field}: {reason_pt(rejected.reason)} "
+        f"[{rejected.reason}] (em quarentena)"
+    )
 
 
 def _os_reason(error: OSError) -> str:
@@ -410,8 +431,18 @@ def _os_reason(error: OSError) -> str:
     return f"cannot be read ({type(error).__name__})"
 
 
+def _os_reason_pt(error: OSError) -> str:
+    if isinstance(error, FileNotFoundError):
+        return "arquivo não encontrado"
+    if isinstance(error, PermissionError):
+        return "sem permissão de leitura"
+    if isinstance(error, IsADirectoryError):
+        return "é uma pasta, não um arquivo"
+    return f"não pode ser lido ({type(error).__name__})"
+
+
 def _note(report: RunReport, text: str) -> None:
     if len(report.notes) < _MAX_NOTES:
         report.notes.append(text)
     elif len(report.notes) == _MAX_NOTES:
-        report.notes.append("more notes were left out")
+        report.notes.append("outras observações foram omitidas")

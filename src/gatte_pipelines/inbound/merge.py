@@ -9,14 +9,15 @@ from __future__ import annotations
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from pathlib import Path
-from typing import Any
-
-import psycopg
+from typing import TYPE_CHECKING, Any
 
 from gatte_pipelines.database.statements import read_statements
 from gatte_pipelines.errors import PermanentError
 from gatte_pipelines.inbound.chunk import Chunk
 from gatte_pipelines.run_report import Counts
+
+if TYPE_CHECKING:
+    import psycopg
 
 CONTEXT_TTL = timedelta(hours=4)
 """DOC 01: session_context.ttl_expires_at is +4 hours."""
@@ -167,4 +168,3 @@ def _row(cursor: psycopg.Cursor[Any]) -> tuple[Any, ...]:
     row = cursor.fetchone()
     assert row is not None  # noqa: S101 - each of these statements gives one row
     return tuple(row)
-

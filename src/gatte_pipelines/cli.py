@@ -1,0 +1,372 @@
+"""`gatte`: the operations of this project without Prefect.
+
+Each command reads the settings, builds from ``wiring``, calls one function and prints its result.
+Rules of any kind belong below.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+import re
+import sys
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+from rich.console import Console
+from rich.table import Table
+
+from gatte_pipelines.errors import ConfigurationError
+from gatte_pipelines.logging_setup import install_log_redaction
+from gatte_pipelines.run_report import Outcome, RunReport, reason_pt
+from gatte_pipelines.safe_errors import safe_error
+from gatte_pipelines.settings import Settings
+from gatte_pipelines.wiring import Wiring
+
+if TYPE_CHECKING:
+    from gatte_pipelines.inbound.load import Progress
+
+app = typer.Typer(
+    no_args_is_help=True,
+    pretty_exceptions_enable=False,  # they print local variables, which hold personal data
+    add_completion=False,
+    help="Pipelines around the database of GATTE's WhatsApp chatbot.",
+)
+_db = typer.Typer(no_args_is_help=True, help="Migrations, login roles, comparison with DOC 01.")
+_inbound = typer.Typer(no_args_is_help=True, help="WhatsApp webhook notification files.")
+_quarantine = typer.Typer(no_args_is_help=True, help="Records that could not be loaded.")
+_contexts = typer.Typer(no_args_is_help=True, help="The AI's session contexts.")
+_sandbox = typer.Typer(no_args_is_help=True, help="A local Prefect, stand-ins, made-up traffic.")
+app.add_typer(_db, name="db")
+app.add_typer(_inbound, name="inbound")
+app.add_typer(_quarantine, name="quarantine")
+app.add_typer(_contexts, name="contexts")
+app.add_typer(_sandbox, name="sandbox")
+
+# Piped output has no width of its own; the default of 80 columns would cut the tables.
+_PIPED_WIDTH = 160
+_out = Console(highlight=False, soft_wrap=True, width=None if sys.stdout.isatty() else _PIPED_WIDTH)
+_err = Console(stderr=True, highlight=False, soft_wrap=True)
+# The end card is Markdown for Prefect; a terminal shows its words.
+_MARKDOWN_SIGNS = re.compile(r"^#+ |\*\*|\*|`", re.MULTILINE)
+
+AsJson = Annotated[bool, typer.Option("--json", help="Last line of standard output is JSON.")]
+AsOf = Annotated[
+    str, typer.Option("--as-of", help="ISO 8601 instant with offset; now where empty.")
+]
+
+
+def main() -> None:
+    """Run the command line; errors end in one line and an exit code, never in a traceback."""
+    install_log_redaction()
+    try:
+        app()
+    except Exception as error:  # noqa: BLE001 - the last one to catch; what it prints is made safe
+        safe = safe_error(error)
+        _err.print(f"error: {safe.message}", style="red", markup=False)
+        sys.exit(safe.exit_code)
+
+
+@contextmanager
+def _wired() -> Iterator[Wiring]:
+    with Wiring.from_settings(Settings.from_environment()) as wiring:
+        yield wiring
+
+
+def _parse_as_of(text: str) -> datetime | None:
+    if not text:
+        return None
+    try:
+        instant = datetime.fromisoformat(text)
+    except ValueError:
+        instant = None
+    if instant is None or instant.tzinfo is None:
+        raise ConfigurationError(
+            "--as-of must be an ISO 8601 instant with offset, such as 2026-11-22T10:00:00-03:00"
+        )
+    return instant.astimezone(UTC)
+
+
+@_db.command("migrate")
+def db_migrate(as_json: AsJson = False) -> None:
+    """Bring the database to the newest migration and refresh the grants."""
+    from gatte_pipelines.database import migrate, roles  # noqa: PLC0415
+
+    with _wired() as wiring:
+        wiring.set_up_embedded()
+        with wiring.connect("owner") as connection:
+            done = migrate.migrate(connection)
+            absent = roles.missing(connection)
+    if as_json:
+        _print_json({"migrations": done, "missing_roles": absent})
+        return
+    _out.print(f"migrations run: {', '.join(done) or 'none, the database is up to date'}")
+    if absent:
+        _out.print(f"roles still missing: {', '.join(absent)}; create them with: gatte db roles")
+
+
+@_db.command("roles")
+def db_roles(
+    print_sql: Annotated[
+        bool, typer.Option("--sql", help="Print the statements for a DBA instead.")
+    ] = False,
+    as_json: AsJson = False,
+) -> None:
+    """Create the three login roles and grant them their rights, column by column."""
+    from gatte_pipelines.database import roles  # noqa: PLC0415
+
+    if print_sql:
+        sys.stdout.write(roles.creation_sql())
+        return
+    with _wired() as wiring, wiring.connect("owner") as connection:
+        created = roles.create(connection)
+    if as_json:
+        _print_json({"created": created})
+        return
+    _out.print(f"roles created: {', '.join(created) or 'none, all three were there'}")
+    if created:
+        _out.print("set their passwords before anyone logs in over the network")
+
+
+@_db.command("check")
+def db_check(as_json: AsJson = False) -> None:
+    """Compare the nine tables of the database with DOC 01; exit 1 where they differ."""
+    from gatte_pipelines.database.drift import compare_with_doc01  # noqa: PLC0415
+
+    with _wired() as wiring, wiring.connect("owner") as connection:
+        differences = compare_with_doc01(connection)
+    if as_json:
+        _print_json({"differences": [dataclasses.asdict(item) for item in differences]})
+    elif not differences:
+        _out.print("the nine tables are as DOC 01 and our additions say")
+    else:
+        table = Table("table", "what", "name", "expected", "found")
+        for item in differences:
+            table.add_row(
+                item.table, str(item.kind), item.name, item.expected or "", item.found or ""
+            )
+        _out.print(table)
+    if differences:
+        raise typer.Exit(1)
+
+
+@_inbound.command("load")
+def inbound_load(
+    paths: Annotated[
+        list[Path] | None,
+        typer.Argument(help="Files to load; the landing zone where none is given."),
+    ] = None,
+    as_of: AsOf = "",
+    as_json: AsJson = False,
+) -> None:
+    """Load webhook notification files (.json, .jsonl, .jsonl.gz) into the nine tables."""
+    options: dict[str, Any] = {"paths": [str(path) for path in paths]} if paths else {}
+    with _wired() as wiring, _bars("{task.fields[done]} records", enabled=not as_json) as update:
+
+        def show(progress: Progress) -> None:
+            update(
+                completed=progress.bytes_done,
+                total=progress.bytes_total,
+                done=f"{progress.units:,}",
+            )
+
+        report = wiring.run("inbound_messages", as_of=_parse_as_of(as_of), progress=show, **options)
+    _print_report(report, as_json=as_json)
+
+
+@_quarantine.command("list")
+def quarantine_list(
+    reason: Annotated[str, typer.Option(help="Only records of this reason.")] = "",
+    limit: Annotated[int, typer.Option(min=1, help="How many records to show.")] = 50,
+    as_json: AsJson = False,
+) -> None:
+    """Show how many records wait in quarantine and the newest ones, never their content."""
+    from gatte_pipelines.inbound import quarantine  # noqa: PLC0415
+
+    with _wired() as wiring, wiring.migrated() as connection:
+        counts = quarantine.read_counts(connection)
+        entries = quarantine.read_entries(connection, reason=reason or None, limit=limit)
+    if as_json:
+        _print_json({"counts": counts, "entries": [dataclasses.asdict(item) for item in entries]})
+        return
+    if not counts:
+        _out.print("a quarentena está vazia")
+        return
+    totals = Table("motivo", "código", "registros", title="Quarentena")
+    for code, count in counts.items():
+        totals.add_row(reason_pt(code), code, str(count))
+    _out.print(totals)
+    newest = Table("quando (UTC)", "código", "tipo", "arquivo", "linha", "campo", "tentativas")
+    for item in entries:
+        newest.add_row(
+            f"{item.quarantined_at:%Y-%m-%d %H:%M}",
+            item.reason,
+            item.kind,
+            item.source_name,
+            str(item.line),
+            item.field or "",
+            str(item.attempts),
+        )
+    _out.print(newest)
+    _out.print("para tentar de novo: gatte quarantine replay [--reason CÓDIGO]")
+
+
+@_quarantine.command("replay")
+def quarantine_replay(
+    reason: Annotated[str, typer.Option(help="Only records of this reason.")] = "",
+    limit: Annotated[int, typer.Option(min=1, help="How many records to try at most.")] = 10_000,
+    as_of: AsOf = "",
+    as_json: AsJson = False,
+) -> None:
+    """Try quarantined records again; what loads leaves the quarantine."""
+    with _wired() as wiring:
+        report = wiring.run(
+            "quarantine_replay", as_of=_parse_as_of(as_of), reason=reason or None, limit=limit
+        )
+    _print_report(report, as_json=as_json)
+
+
+@_contexts.command("expire")
+def contexts_expire(as_of: AsOf = "", as_json: AsJson = False) -> None:
+    """Delete contexts past their TTL and close conversations that fell silent."""
+    with _wired() as wiring:
+        report = wiring.run("session_context_expiry", as_of=_parse_as_of(as_of))
+    _print_report(report, as_json=as_json)
+
+
+@app.command("watchdog")
+def watchdog(as_of: AsOf = "", as_json: AsJson = False) -> None:
+    """Mail staff about failed, stale and waiting runs (those that reached the database)."""
+    with _wired() as wiring:
+        report = wiring.run("watchdog", as_of=_parse_as_of(as_of))
+    _print_report(report, as_json=as_json)
+
+
+@_sandbox.command("generate")
+def sandbox_generate(
+    out: Annotated[Path, typer.Option(help="File to write; .gz compresses.")],
+    messages: Annotated[int, typer.Option(min=1)] = 1_000,
+    users: Annotated[int, typer.Option(min=1)] = 100,
+    seed: Annotated[int, typer.Option(min=0)] = 1,
+    as_of: Annotated[
+        str, typer.Option("--as-of", help="Event times end here (ISO 8601 with offset).")
+    ] = "2026-11-20T18:00:00+00:00",
+    clients: Annotated[int, typer.Option(min=1, help="Clients talking at a time.")] = 200,
+    other_kinds_pct: Annotated[
+        float, typer.Option(min=0, max=100, help="Messages that are not text.")
+    ] = 0.0,
+    as_json: AsJson = False,
+) -> None:
+    """Write made-up WhatsApp traffic; the same arguments give the same bytes."""
+    from gatte_pipelines.sandbox.generate import generate  # noqa: PLC0415
+    from gatte_pipelines.sandbox.traffic import TrafficPlan  # noqa: PLC0415
+
+    instant = _parse_as_of(as_of)
+    if instant is None:
+        raise ConfigurationError("--as-of must be given, or left at its default")
+    plan = TrafficPlan(
+        messages=messages,
+        users=users,
+        seed=seed,
+        as_of=instant,
+        concurrent_clients=clients,
+        other_kinds_pct=other_kinds_pct,
+    )
+    with _bars("{task.fields[done]} messages", enabled=not as_json) as update:
+        counts = generate(
+            plan, out, lambda done: update(completed=done, total=messages, done=f"{done:,}")
+        )
+    if as_json:
+        _print_json(dataclasses.asdict(counts))
+        return
+    _out.print(
+        f"{out}: {counts.lines:,} bodies, {counts.messages:,} messages, "
+        f"{counts.statuses:,} statuses, {counts.redeliveries + counts.status_redeliveries:,} "
+        f"redeliveries, {sum(counts.bad.values()):,} bad; sha256 {counts.sha256}"
+    )
+
+
+@_sandbox.command("run")
+def sandbox_run() -> None:
+    """Run every flow once as a real Prefect flow run, print a table, leave nothing running."""
+    from gatte_pipelines.sandbox.local_stack import run_once  # noqa: PLC0415
+
+    raise typer.Exit(run_once(Settings.from_environment(), _echo))
+
+
+@_sandbox.command("up")
+def sandbox_up() -> None:
+    """Start Prefect, a worker, the schedules and the stand-ins in the background."""
+    from gatte_pipelines.sandbox.local_stack import up  # noqa: PLC0415
+
+    raise typer.Exit(up(Settings.from_environment(), _echo))
+
+
+@_sandbox.command("down")
+def sandbox_down() -> None:
+    """Stop what `gatte sandbox up` started."""
+    from gatte_pipelines.sandbox.local_stack import down  # noqa: PLC0415
+
+    raise typer.Exit(down(Settings.from_environment(), _echo))
+
+
+def _echo(line: str) -> None:
+    _out.print(line, markup=False)
+
+
+@contextmanager
+def _bars(*columns: str, enabled: bool) -> Iterator[Callable[..., None]]:
+    """A progress bar on standard error, where that is a terminal; called with its fields."""
+    if not enabled or not _err.is_terminal:
+        yield lambda **_fields: None
+        return
+    from rich.progress import (  # noqa: PLC0415 - most runs have no terminal
+        BarColumn,
+        Progress,
+        TaskProgressColumn,
+        TextColumn,
+        TimeRemainingColumn,
+    )
+
+    shown = [TextColumn(column) for column in columns]
+    with Progress(
+        BarColumn(),
+        TaskProgressColumn(),
+        *shown,
+        TimeRemainingColumn(),
+        console=_err,
+        transient=True,
+    ) as bars:
+        task = bars.add_task("", total=None, done="0")
+        yield lambda **fields: bars.update(task, **fields)
+
+
+def _print_report(report: RunReport, *, as_json: bool) -> None:
+    if as_json:
+        sys.stdout.write(report.to_json().decode() + "\n")
+    else:
+        _print_card(report)
+    if report.outcome is Outcome.FAILED:
+        raise typer.Exit(1)
+
+
+def _print_card(report: RunReport) -> None:
+    _out.print(_MARKDOWN_SIGNS.sub("", report.summary_pt()), markup=False)
+    if report.received:
+        table = Table("item", "quantidade", box=None, pad_edge=False)
+        table.columns[1].justify = "right"
+        for row in report.table_rows():
+            table.add_row(str(row["item"]), f"{row['quantidade']:,}".replace(",", "."))
+        _out.print(table)
+
+
+def _print_json(value: object) -> None:
+    sys.stdout.write(json.dumps(value, default=str, ensure_ascii=False) + "\n")
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,70 @@
+-- What the clock ends: contexts past their TTL and conversations that fell silent.
+
+-- name: due_users
+-- The next users with something due, in the lock order of the loaders.
+select user_id
+from (
+    select c.user_id
+    from session_context as s
+    inner join conversations as c on s.conversation_id = c.id
+    where s.ttl_expires_at <= pipeline.clock()
+    union
+    select c.user_id
+    from conversations as c
+    cross join lateral (
+        select max(m.created_at) as last_at from messages as m where m.conversation_id = c.id
+    ) as l
+    where
+        c.status = 'open'
+        and coalesce(l.last_at, c.started_at) + %(idle)s < pipeline.clock()
+) as due
+order by user_id
+limit %(limit)s
+
+-- name: lock_users
+select count(*) from (
+    select id from users
+    where id = any(%(users)s)
+    order by id
+    for no key update
+) as locked
+
+-- name: expire_contexts
+-- Returns how many contexts went. Their messages are no longer in any context.
+with ended as (
+    delete from session_context as s
+    using conversations as c
+    where
+        s.conversation_id = c.id
+        and c.user_id = any(%(users)s)
+        and s.ttl_expires_at <= pipeline.clock()
+    returning s.conversation_id
+),
+
+unmarked as (
+    update messages as m
+    set is_in_context = false
+    from ended as e
+    where m.conversation_id = e.conversation_id and m.is_in_context
+    returning m.id
+)
+
+select
+    (select count(*) from ended),
+    (select count(*) from unmarked)
+
+-- name: close_conversations
+update conversations as c
+set
+    status = 'closed',
+    closed_at = l.last_at
+from (
+    select
+        o.id,
+        coalesce(max(m.created_at), o.started_at) as last_at
+    from conversations as o
+    left join messages as m on o.id = m.conversation_id
+    where o.user_id = any(%(users)s) and o.status = 'open'
+    group by o.id, o.started_at
+) as l
+where c.id = l.id and l.last_at + %(idle)s < pipeline.clock()

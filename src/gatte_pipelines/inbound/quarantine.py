@@ -1,0 +1,178 @@
+"""The quarantine: what could not be loaded, listed without its content and tried again.
+
+Each row is a notification of its own, so a replay runs the same code as a load.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+from typing import TYPE_CHECKING, Any
+from uuid import UUID
+
+from sqlalchemy import Connection, func, select
+
+from gatte_pipelines.database.engine import psycopg_connection
+from gatte_pipelines.database.pipeline_tables import QuarantinedRecord
+from gatte_pipelines.inbound.chunk import Chunk
+from gatte_pipelines.inbound.envelope import FUTURE_TOLERANCE_SECONDS, Rejected, iter_units
+from gatte_pipelines.inbound.ids import MessageIds
+from gatte_pipelines.inbound.load import assert_id_key, commit_chunk
+from gatte_pipelines.inbound.merge import MergeRules, create_temporary_tables
+from gatte_pipelines.run_report import Counts, Outcome, RunReport
+
+if TYPE_CHECKING:
+    import psycopg
+
+PIPELINE = "quarantine_replay"
+
+# Quarantined payloads may be whole bodies of up to 16 MB; a page of them must fit the memory.
+_ROWS_PER_CHUNK = 500
+# Rows of this kind tell of a file; their payload is no notification that could be read again.
+_FILE_KIND = "file"
+
+
+@dataclass(frozen=True, kw_only=True)
+class QuarantineEntry:
+    """One quarantined record as people may see it: never its content."""
+
+    id: UUID
+    reason: str
+    kind: str
+    field: str | None
+    source_name: str
+    line: int
+    quarantined_at: datetime
+    attempts: int
+
+
+def read_counts(connection: Connection) -> dict[str, int]:
+    """How many records wait, by reason."""
+    rows = connection.execute(
+        select(QuarantinedRecord.reason, func.count())
+        .group_by(QuarantinedRecord.reason)
+        .order_by(QuarantinedRecord.reason)
+    )
+    return {reason: count for reason, count in rows}  # noqa: C416 - rows are not pairs to mypy
+
+
+def read_entries(
+    connection: Connection, *, reason: str | None = None, limit: int = 50
+) -> list[QuarantineEntry]:
+    """The newest records, optionally of one reason."""
+    query = select(
+        QuarantinedRecord.id,
+        QuarantinedRecord.reason,
+        QuarantinedRecord.kind,
+        QuarantinedRecord.field,
+        QuarantinedRecord.source_name,
+        QuarantinedRecord.line,
+        QuarantinedRecord.quarantined_at,
+        QuarantinedRecord.attempts,
+    ).order_by(QuarantinedRecord.quarantined_at.desc(), QuarantinedRecord.id)
+    if reason is not None:
+        query = query.where(QuarantinedRecord.reason == reason)
+    return [QuarantineEntry(**row._mapping) for row in connection.execute(query.limit(limit))]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Replayer:
+    """Tries quarantined records again.
+
+    Args:
+        connection: To the database, outside a transaction.
+        ids: Mints message ids with ``GATTE_ID_KEY``.
+        idle: A longer silence ends a conversation.
+        context_messages: How many messages the AI's context holds.
+    """
+
+    connection: Connection
+    ids: MessageIds
+    idle: timedelta
+    context_messages: int
+
+    def replay(self, report: RunReport, *, reason: str | None, limit: int) -> None:
+        """Try up to ``limit`` records, oldest first; what loads leaves the quarantine.
+
+        ``received`` counts the units tried. A record that fails again stays, with one more
+        attempt, and counts as quarantined under its reason of today.
+        """
+        driver = psycopg_connection(self.connection)
+        assert_id_key(driver, self.ids)
+        create_temporary_tables(driver)
+        rules = MergeRules(
+            as_of=report.as_of, idle=self.idle, context_messages=self.context_messages
+        )
+        latest = int(report.as_of.timestamp()) + FUTURE_TOLERANCE_SECONDS
+        for page in _iter_pages(driver, reason, limit):
+            chunk = Chunk(self.ids, page[0][1].hex, page[0][2])
+            loaded: list[UUID] = []
+            again: list[tuple[UUID, Rejected]] = []
+            for row_id, batch_id, source_name, line, payload in page:
+                units = list(iter_units(bytes(payload), latest))
+                if len(units) == 1 and isinstance(units[0], Rejected):
+                    again.append((row_id, units[0]))
+                    continue
+                chunk.batch_id, chunk.source_name = batch_id.hex, source_name
+                for unit in units:
+                    chunk.add(unit, line)
+                loaded.append(row_id)
+            report.add(commit_chunk(driver, chunk.seal(0, 0), rules, _Recorder(loaded, again)))
+        if not report.received:
+            report.outcome, report.reason = Outcome.SKIPPED, "nothing_to_do"
+
+
+class _Recorder:
+    """Takes loaded rows out of the quarantine and counts an attempt for the others."""
+
+    def __init__(self, loaded: list[UUID], again: list[tuple[UUID, Rejected]]) -> None:
+        self._loaded, self._again = loaded, again
+
+    def __call__(self, cursor: psycopg.Cursor[Any], _chunk: Chunk, counts: Counts) -> None:
+        cursor.execute("delete from pipeline.quarantine where id = any(%s)", [self._loaded])
+        counts.received += len(self._again)
+        for row_id, rejected in self._again:
+            cursor.execute(
+                "update pipeline.quarantine set attempts = attempts + 1, "
+                "last_attempt_at = pipeline.clock(), reason = %s, field = %s, kind = %s "
+                "where id = %s",
+                [rejected.reason, rejected.field, rejected.kind, row_id],
+            )
+            if cursor.rowcount:
+                reason = rejected.reason
+                counts.quarantined[reason] = counts.quarantined.get(reason, 0) + 1
+            else:
+                # Loaded by another replay meanwhile.
+                counts.duplicate += 1
+
+
+_Row = tuple[UUID, UUID, str, int, bytes]
+
+
+def _iter_pages(driver: psycopg.Connection, reason: str | None, limit: int) -> Iterator[list[_Row]]:
+    """Pages of rows, oldest first; each page is read after the one before was committed."""
+    after: tuple[datetime, UUID] | None = None
+    left = limit
+    while left > 0:
+        with driver.transaction(), driver.cursor() as cursor:
+            cursor.execute(
+                "select id, batch_id, source_name, line, payload, quarantined_at "
+                "from pipeline.quarantine where kind <> %(file)s "
+                "and (%(reason)s::text is null or reason = %(reason)s) "
+                "and (%(at)s::timestamptz is null or (quarantined_at, id) > (%(at)s, %(id)s)) "
+                "order by quarantined_at, id limit %(limit)s",
+                {
+                    "file": _FILE_KIND,
+                    "reason": reason,
+                    "at": after and after[0],
+                    "id": after and after[1],
+                    "limit": min(left, _ROWS_PER_CHUNK),
+                },
+            )
+            rows = cursor.fetchall()
+        if not rows:
+            return
+        left -= len(rows)
+        after = (rows[-1][5], rows[-1][0])
+        yield [(row[0], row[1], row[2], row[3], row[4]) for row in rows]

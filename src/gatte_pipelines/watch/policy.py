@@ -1,0 +1,142 @@
+"""What is worth an e-mail to staff: a pure policy over runs. No I/O here."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+
+STALE_AFTER = {
+    "inbound_messages": timedelta(minutes=15),
+    "session_context_expiry": timedelta(hours=1),
+}
+"""Longest time without a good run, per scheduled pipeline.
+
+Some runs of the schedule may be missed (a restart, a slow load) before a person is called; past
+this, clients' messages wait or contexts outlive their TTL."""
+
+INTERRUPTED_AFTER = timedelta(hours=1)
+"""A run that neither ended nor failed within this was killed; the next run finishes its work."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class RecordedRun:
+    """One row of ``pipeline.runs``. ``outcome`` is None where the run never ended."""
+
+    run_id: str
+    pipeline: str
+    started_at: datetime
+    outcome: str | None
+    reason: str | None
+    error: str | None
+
+
+@dataclass(frozen=True, kw_only=True)
+class OrchestratorFailure:
+    """A flow run that failed, crashed or is late in the orchestrator's eyes.
+
+    Attributes:
+        flow: Name of the flow.
+        run_id: Id of the flow run.
+        state: Name of its state.
+        at: When, ISO 8601.
+        message: What the orchestrator says of it, already safe.
+    """
+
+    flow: str
+    run_id: str
+    state: str
+    at: str
+    message: str = ""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Notice:
+    """One thing to tell. ``key`` is the same whenever the same thing is met again."""
+
+    key: str
+    kind: str
+    text: str
+
+
+def find_notices(
+    *,
+    as_of: datetime,
+    runs: list[RecordedRun],
+    last_good: dict[str, datetime],
+    first_run_at: datetime | None,
+    orchestrator: list[OrchestratorFailure],
+) -> list[Notice]:
+    """What staff must know at ``as_of``, in Portuguese.
+
+    Args:
+        as_of: Now.
+        runs: Runs of the last day that failed, need approval or never ended.
+        last_good: Start of the last run of each pipeline that completed or had nothing to do.
+        first_run_at: Start of the first run ever, None on a new database.
+        orchestrator: Flow runs that ended badly, also those that never reached the database.
+    """
+    notices = [notice for run in runs if (notice := _of_run(run, as_of)) is not None]
+    told = {run.run_id for run in runs}
+    notices += [
+        Notice(
+            key=f"orchestrator:{failure.run_id}:{failure.state}",
+            kind="orchestrator",
+            text=f"{failure.flow}: execução {failure.run_id} em estado {failure.state} "
+            f"desde {failure.at}" + (f": {failure.message}" if failure.message else ""),
+        )
+        for failure in orchestrator
+        if failure.run_id not in told
+    ]
+    if first_run_at is not None:
+        for pipeline, limit in STALE_AFTER.items():
+            since = last_good.get(pipeline, first_run_at)
+            if as_of - since > limit:
+                notices.append(
+                    Notice(
+                        key=f"stale:{pipeline}:{since.isoformat()}",
+                        kind="stale",
+                        text=f"{pipeline}: nenhuma execução boa desde {since:%d/%m/%Y %H:%M} UTC "
+                        f"(limite: {int(limit.total_seconds() // 60)} minutos)",
+                    )
+                )
+    return notices
+
+
+def _of_run(run: RecordedRun, as_of: datetime) -> Notice | None:
+    when = f"{run.started_at:%d/%m/%Y %H:%M} UTC"
+    if run.outcome == "failed":
+        return Notice(
+            key=f"failed:{run.run_id}",
+            kind="failed",
+            text=f"{run.pipeline}: falhou em {when}: {run.error or 'sem detalhe'}",
+        )
+    if run.outcome == "needs_approval":
+        return Notice(
+            key=f"needs_approval:{run.run_id}",
+            kind="needs_approval",
+            text=f"{run.pipeline}: aguarda aprovação desde {when}: {run.reason or ''}".rstrip(": "),
+        )
+    if run.outcome is None and as_of - run.started_at > INTERRUPTED_AFTER:
+        return Notice(
+            key=f"interrupted:{run.run_id}",
+            kind="interrupted",
+            text=f"{run.pipeline}: interrompida, começou em {when} e não terminou; "
+            "a próxima execução continua o trabalho",
+        )
+    return None
+
+
+def compose(notices: list[Notice]) -> tuple[str, str]:
+    """Subject and text of the e-mail that tells these notices."""
+    count = len(notices)
+    plural = "aviso" if count == 1 else "avisos"
+    subject = f"[GATTE] {count} {plural} das execuções"
+    lines = ["Olá,", "", "o vigia das execuções encontrou:", ""]
+    lines += [f"- {notice.text}" for notice in notices]
+    lines += [
+        "",
+        "Detalhes: interface do Prefect (Runs) ou a tabela pipeline.runs.",
+        "O que fazer em cada caso está em docs/runbook.md.",
+        "Cada aviso é enviado uma só vez.",
+    ]
+    return subject, "\n".join(lines) + "\n"
