@@ -1,0 +1,68 @@
+"""Read and compare canonical dumps; empty what inbound loading fills. No loading here."""
+
+from __future__ import annotations
+
+from collections import Counter
+from pathlib import Path
+from typing import LiteralString, cast
+
+import pytest
+from sqlalchemy import Connection
+
+from gatte_pipelines.database.engine import psycopg_connection
+
+_DUMP = cast("LiteralString", Path(__file__).with_name("canonical_dump.sql").read_text("utf-8"))
+_SHOWN = 6
+
+# By foreign key from the referring to the referred; DELETE is a tenth of the cost of TRUNCATE here.
+_FILLED = (
+    "session_context",
+    "messages",
+    "conversations",
+    "pipeline.user_activity",
+    "pipeline.user_identities",
+    "users",
+    "pipeline.message_facts",
+    "pipeline.message_statuses",
+    "pipeline.quarantine",
+    "pipeline.inbound_batches",
+    "pipeline.row_history",
+    "pipeline.runs",
+)
+
+
+def canonical_dump(connection: Connection) -> str:
+    """All that the inbound tables say, one line a row; equal texts mean equal content.
+
+    ``connection`` must read every table (the owner's) and be in UTC, as our engines are.
+    """
+    with psycopg_connection(connection).transaction(), connection.connection.cursor() as cursor:
+        cursor.execute(_DUMP)
+        return "".join(f"{line}\n" for (line,) in cursor.fetchall())
+
+
+def empty_tables(connection: Connection) -> None:
+    """Delete all rows that inbound loading made; ``connection`` is the owner's."""
+    with psycopg_connection(connection).transaction(), connection.connection.cursor() as cursor:
+        for table in _FILLED:
+            cursor.execute(f"delete from {table}")
+
+
+def assert_same_dump(actual: str, expected: str) -> None:
+    """Fail with the rows that only one of two canonical dumps has, the first ones in full."""
+    if actual == expected:
+        return
+    here, there = Counter(actual.splitlines()), Counter(expected.splitlines())
+    # Counters keep the order of the dump, so the first difference comes first.
+    extra, missing = list((here - there).elements()), list((there - here).elements())
+    pytest.fail(
+        "the canonical dumps differ\n"
+        + _excerpt(f"{len(extra)} rows only in what was loaded here:", extra)
+        + _excerpt(f"{len(missing)} rows only in the expected dump:", missing),
+        pytrace=False,
+    )
+
+
+def _excerpt(title: str, lines: list[str]) -> str:
+    shown = [f"  {line}\n" for line in lines[:_SHOWN]]
+    return f"{title}\n{''.join(shown)}" + ("  …\n" if len(lines) > _SHOWN else "")

@@ -1,0 +1,256 @@
+"""A report balances or fails the run, survives JSON, and reads well in Portuguese."""
+
+from __future__ import annotations
+
+import json
+from datetime import UTC, datetime
+from typing import Any
+from uuid import UUID
+
+import msgspec
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from gatte_pipelines.errors import ImbalanceError, PermanentError
+from gatte_pipelines.run_report import (
+    MAX_NOTES_SHOWN,
+    PIPELINE_NAMES_PT,
+    Outcome,
+    RunReport,
+    reason_pt,
+)
+
+RUN_ID = UUID("00000000-0000-4000-8000-000000000001")
+AS_OF = datetime(2026, 3, 2, 12, 30, 15, tzinfo=UTC)
+PARTS = ("inserted", "updated", "duplicate")
+
+
+def _report(**values: Any) -> RunReport:
+    return RunReport(
+        **({"pipeline": "inbound_messages", "run_id": RUN_ID, "as_of": AS_OF} | values)
+    )
+
+
+def _full() -> RunReport:
+    return _report(
+        period_from=datetime(2026, 3, 1, tzinfo=UTC),
+        period_to=AS_OF,
+        received=12345,
+        inserted=12000,
+        updated=40,
+        duplicate=300,
+        skipped={"already_loaded": 2, "before_cutover": 1},
+        quarantined={"future": 1, "malformed_json": 1},
+        watermark="arquivo-7",
+        seconds=12.34,
+        notes=["um arquivo ainda está sendo escrito"],
+    )
+
+
+# --- the balance ---------------------------------------------------------------------------------
+
+
+def test_an_empty_report_balances() -> None:
+    _report().balance()
+
+
+def test_a_report_whose_parts_add_up_balances() -> None:
+    _full().balance()
+
+
+@pytest.mark.parametrize("part", ["received", *PARTS])
+@pytest.mark.parametrize("difference", [1, -1])
+def test_one_unit_too_many_or_too_few_fails(part: str, difference: int) -> None:
+    report = _full()
+    setattr(report, part, getattr(report, part) + difference)
+    with pytest.raises(ImbalanceError):
+        report.balance()
+
+
+@pytest.mark.parametrize("part", ["skipped", "quarantined"])
+def test_one_unit_too_many_under_a_reason_fails(part: str) -> None:
+    report = _full()
+    getattr(report, part)["new_reason"] = 1
+    with pytest.raises(ImbalanceError):
+        report.balance()
+
+
+def test_an_imbalance_names_every_part_and_is_permanent() -> None:
+    with pytest.raises(ImbalanceError) as caught:
+        _report(received=10, inserted=1, updated=2, duplicate=3, skipped={"a": 1, "b": 1}).balance()
+    assert caught.value.message == (
+        "inbound_messages: received 10, accounted for 8 "
+        "(inserted 1, updated 2, duplicate 3, skipped 2, quarantined 0)"
+    )
+    assert isinstance(caught.value, PermanentError)
+
+
+counts = st.integers(min_value=0, max_value=10**9)
+reasons = st.dictionaries(st.text(max_size=10), counts, max_size=5)
+
+
+@given(inserted=counts, updated=counts, duplicate=counts, skipped=reasons, quarantined=reasons)
+def test_a_report_balances_exactly_when_received_is_the_sum(
+    inserted: int,
+    updated: int,
+    duplicate: int,
+    skipped: dict[str, int],
+    quarantined: dict[str, int],
+) -> None:
+    total = inserted + updated + duplicate + sum(skipped.values()) + sum(quarantined.values())
+    report = _report(
+        received=total,
+        inserted=inserted,
+        updated=updated,
+        duplicate=duplicate,
+        skipped=skipped,
+        quarantined=quarantined,
+    )
+    report.balance()
+    report.received += 1
+    with pytest.raises(ImbalanceError):
+        report.balance()
+
+
+def test_adding_parts_adds_every_count() -> None:
+    report = _full()
+    report.add(_full())
+    report.balance()
+    assert (report.received, report.inserted) == (24690, 24000)
+    assert report.skipped == {"already_loaded": 4, "before_cutover": 2}
+    assert report.quarantined == {"future": 2, "malformed_json": 2}
+
+
+def test_adding_leaves_the_part_as_it_was() -> None:
+    part = _full()
+    _report().add(part)
+    assert part == _full()
+
+
+def test_reports_do_not_share_their_counts() -> None:
+    one, other = _report(), _report()
+    one.skipped["a"] = 1
+    one.notes.append("x")
+    assert (other.skipped, other.notes) == ({}, [])
+
+
+# --- JSON ----------------------------------------------------------------------------------------
+
+
+def test_a_report_survives_json() -> None:
+    assert RunReport.from_json(_full().to_json()) == _full()
+    assert RunReport.from_json(_full().to_json().decode()) == _full()
+
+
+def test_the_json_is_one_line_with_the_names_of_the_design() -> None:
+    written = _full().to_json()
+    assert b"\n" not in written
+    assert set(json.loads(written)) == {
+        "pipeline",
+        "run_id",
+        "as_of",
+        "from",
+        "to",
+        "received",
+        "inserted",
+        "updated",
+        "duplicate",
+        "skipped",
+        "quarantined",
+        "watermark",
+        "seconds",
+        "notes",
+        "outcome",
+        "reason",
+    }
+    assert json.loads(written)["as_of"] == "2026-03-02T12:30:15Z"
+    assert json.loads(written)["outcome"] == "completed"
+
+
+def test_json_of_another_shape_is_refused() -> None:
+    with pytest.raises(msgspec.ValidationError):
+        RunReport.from_json(b'{"pipeline": "x"}')
+
+
+# --- what people read ----------------------------------------------------------------------------
+
+
+def test_the_end_card_says_what_happened_in_portuguese() -> None:
+    assert _full().summary_pt() == (
+        "### Entrada de mensagens: concluída\n\n"
+        "**12.345** recebidos em 12.3 s: 12.000 inseridos, 40 atualizados, 300 repetidos, "
+        "3 ignorados, 2 em quarentena.\n\n"
+        "Para ver a quarentena: `gatte quarantine list`. "
+        "Para tentar de novo: execute o fluxo *quarantine_replay*.\n\n"
+        "- um arquivo ainda está sendo escrito\n\n"
+        f"Referência: 2026-03-02 12:30:15 UTC · execução `{RUN_ID}`"
+    )
+
+
+@pytest.mark.parametrize(
+    ("outcome", "words"),
+    [
+        (Outcome.COMPLETED, "concluída"),
+        (Outcome.SKIPPED, "nada a fazer"),
+        (Outcome.NEEDS_APPROVAL, "aguarda aprovação"),
+        (Outcome.FAILED, "falhou"),
+    ],
+)
+def test_the_end_card_names_each_outcome(outcome: Outcome, words: str) -> None:
+    assert _report(outcome=outcome).summary_pt().startswith(f"### Entrada de mensagens: {words}")
+
+
+def test_the_end_card_of_a_skipped_run_gives_the_reason() -> None:
+    card = _report(outcome=Outcome.SKIPPED, reason="already_running").summary_pt()
+    assert "Motivo: outra execução ainda está em andamento." in card
+    assert "recebidos" not in card
+
+
+def test_the_end_card_speaks_of_the_quarantine_only_where_something_is_in_it() -> None:
+    assert "quarantine" not in _report(received=1, inserted=1).summary_pt()
+
+
+def test_the_end_card_is_short_whatever_the_number_of_notes() -> None:
+    notes = [f"observação {number}" for number in range(2000)]
+    card = _report(notes=notes).summary_pt()
+    assert card.count("- observação") == MAX_NOTES_SHOWN
+    assert "e mais 1.988 observações" in card
+
+
+def test_as_many_notes_as_fit_are_shown_without_a_remark() -> None:
+    card = _report(notes=["nota"] * MAX_NOTES_SHOWN).summary_pt()
+    assert card.count("- nota") == MAX_NOTES_SHOWN
+    assert "e mais" not in card
+
+
+def test_a_pipeline_without_a_portuguese_name_keeps_its_own() -> None:
+    assert "### other: concluída" in _report(pipeline="other").summary_pt()
+
+
+def test_the_pipelines_of_today_have_portuguese_names() -> None:
+    assert set(PIPELINE_NAMES_PT) >= {
+        "inbound_messages",
+        "quarantine_replay",
+        "session_context_expiry",
+        "watchdog",
+    }
+
+
+def test_the_table_has_a_row_for_each_part_and_reason() -> None:
+    rows = _full().table_rows()
+    assert rows == [
+        {"item": "recebidos", "quantidade": 12345},
+        {"item": "inseridos", "quantidade": 12000},
+        {"item": "atualizados", "quantidade": 40},
+        {"item": "repetidos", "quantidade": 300},
+        {"item": "ignorados: arquivo já carregado", "quantidade": 2},
+        {"item": "ignorados: anterior à adoção do banco", "quantidade": 1},
+        {"item": "em quarentena: data e hora no futuro", "quantidade": 1},
+        {"item": "em quarentena: JSON malformado", "quantidade": 1},
+    ]
+    assert sum(row["quantidade"] for row in rows[1:]) == rows[0]["quantidade"]
+
+
+def test_a_reason_without_portuguese_words_is_shown_as_it_is() -> None:
+    assert reason_pt("brand_new_reason") == "brand_new_reason"
