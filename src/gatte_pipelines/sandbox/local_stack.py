@@ -8,13 +8,14 @@ from __future__ import annotations
 
 import dataclasses
 import os
+import shutil
 import signal
 import socket
 import sys
 import threading
 import time
-from collections.abc import Callable, Mapping
-from contextlib import ExitStack
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import ExitStack, contextmanager
 from datetime import timedelta
 from pathlib import Path
 from types import TracebackType
@@ -62,6 +63,11 @@ DEPLOY_SECONDS = 120.0
 RUNS_GRACE_SECONDS = 30.0
 STOP_SECONDS = 20.0
 POLL_SECONDS = 0.2
+# Runs at a time. On SQLite the server stands still for a minute when some fifteen change state at
+# once (tried with sixty late runs), and each run is a process of 100 MB that imports for seconds.
+WORKER_LIMIT = 5
+# How far ahead scheduled runs are created; each of them is late at once when the server was down.
+SCHEDULED_AHEAD = timedelta(minutes=10)
 # How often the server says while starting that it still is.
 PATIENCE_SECONDS = 10.0
 # Runs and their artifacts are a store like any other (rule S3); they hold no personal values.
@@ -73,7 +79,7 @@ SUPERVISOR = "gatte_pipelines.sandbox.local_stack_supervisor"
 # In the order of `make run`: what comes later shows what the earlier ones left.
 FLOWS = ("inbound_messages", "session_context_expiry", "quarantine_replay", "watchdog")
 COUNTS = ("received", "inserted", "updated", "duplicate")
-SUMMARY_WIDTH = 110
+SUMMARY_WIDTH = 120
 
 _ORPHAN_MESSAGE = "O processo desta execução terminou junto com o servidor; a próxima continua."
 
@@ -179,35 +185,42 @@ class LocalStack:
         self._resources.enter_context(only_one(self.home))
         clear_leftovers(self.home, STOP_SECONDS, self._echo)
         self.settings = self._resources.enter_context(prepared(self.settings, self._echo))
+        if self._recover:
+            # No run of an earlier stack lives, so nobody holds a lease.
+            shutil.rmtree(self.home / "prefect" / "concurrency_leases", ignore_errors=True)
         self._start_server(self._wanted_port)
         self.api.ensure_work_pool(POOL)
         self.api.ensure_work_queue(POOL, LIVE_QUEUE, LIVE_PRIORITY, None)
         self.api.ensure_work_queue(POOL, BACKFILL_QUEUE, BACKFILL_PRIORITY, BACKFILL_LIMIT)
         if self._recover:
             self._crash_orphans()
+            self.api.free_concurrency_slots()
+            # What was due while nothing ran is covered by the next run, which goes on where the
+            # last one stopped; dozens of late runs at once would only collide.
+            self._pause_deployments(paused=True)
         # Both import Prefect for seconds; neither needs the other.
         deploying = self._start_deploying()
         worker = self._start_worker()
         self._await_deployed(deploying)
         self._await(worker, lambda: self.api.has_online_worker(POOL), WORKER_START_SECONDS)
+        self._pause_deployments(paused=not self._schedules)
         self._record.ready = True
         self._write_record()
 
     def stop(self, *, grace_seconds: float = RUNS_GRACE_SECONDS) -> None:
         """Let runs end, then stop the worker, then the server, then what they stood on."""
-        if self._api is not None:
-            try:
-                self._stop_runs(self._api, grace_seconds)
-            except GatteError as error:
-                self._echo(f"stopping: {error}")
+        # A server that does not answer any more is stopped like one that does.
+        answers = self._api is not None and self._api.is_healthy()
+        with self._tolerated():
+            if answers:
+                self._stop_runs(grace_seconds)
         if self._worker is not None:
             self._worker.stop(STOP_SECONDS)
             self._worker = None
-        if self._api is not None:
-            try:
+        with self._tolerated():
+            if answers:
                 self._crash_orphans()
-            except GatteError as error:
-                self._echo(f"stopping: {error}")
+        if self._api is not None:
             self._api.__exit__()
             self._api = None
         if self._server is not None:
@@ -292,6 +305,9 @@ class LocalStack:
                 "prefect.server.concurrency.lease_storage.filesystem"
             ),
             "PREFECT_SERVER_SERVICES_SCHEDULER_ENABLED": str(self._schedules).lower(),
+            "PREFECT_SERVER_SERVICES_SCHEDULER_MIN_SCHEDULED_TIME": (
+                f"PT{SCHEDULED_AHEAD.total_seconds():.0f}S"
+            ),
             "PREFECT_SERVER_SERVICES_DB_VACUUM_ENABLED": "events,flow_runs",
             "PREFECT_SERVER_SERVICES_DB_VACUUM_RETENTION_PERIOD": (
                 f"{RUNS_KEPT.total_seconds():.0f}"
@@ -311,6 +327,10 @@ class LocalStack:
         self._port = free_port(port)
         self._env = self.environment()
         (self.home / "prefect").mkdir(parents=True, exist_ok=True)
+        leases = self.home / "prefect" / "concurrency_leases"
+        # Prefect's lock holds a process id. Of a killed server it may by now be another's, or even
+        # the new server's own: that one would wait for itself, and no run would start any more.
+        (leases / "expirations.lock").unlink(missing_ok=True)
         self._echo("starting the Prefect server")
         self._server = ManagedProcess.start(
             "Prefect server",
@@ -327,7 +347,7 @@ class LocalStack:
     def _start_worker(self) -> ManagedProcess:
         self._worker = ManagedProcess.start(
             "Prefect worker",
-            [*PREFECT, "worker", "start", "--pool", POOL, "--type", "process"],
+            [*PREFECT, "worker", "start", *("--pool", POOL), *("--limit", str(WORKER_LIMIT))],
             env=self._env,
             cwd=self.project,
             log=self.logs / "worker.log",
@@ -352,7 +372,7 @@ class LocalStack:
         code = deploying.process.poll()
         deploying.stop(0)
         # With --all, a flow that does not import is passed over and the exit code stays 0.
-        missing = self.deployments() - self.api.read_deployment_names() if code == 0 else set()
+        missing = self.deployments() - self.api.read_deployments().keys() if code == 0 else set()
         if code != 0 or missing:
             raise RetryableError(
                 f"prefect deploy ended with {code}, without {', '.join(sorted(missing)) or 'any'}; "
@@ -376,16 +396,28 @@ class LocalStack:
                 self._echo(f"the {process.name} is still starting ({now - started:.0f} s)")
             time.sleep(POLL_SECONDS)
 
-    def _stop_runs(self, api: PrefectApi, grace_seconds: float) -> None:
+    @contextmanager
+    def _tolerated(self) -> Iterator[None]:
+        """Say what went wrong and go on: what follows must be stopped too."""
+        try:
+            yield
+        except GatteError as error:
+            self._echo(f"stopping: {error}")
+
+    def _stop_runs(self, grace_seconds: float) -> None:
         """Let no further run start, and those that run end within ``grace_seconds``."""
-        api.pause_work_pool(POOL, paused=True)
+        self.api.pause_work_pool(POOL, paused=True)
         ends_at = time.monotonic() + grace_seconds
-        while (count := sum(1 for _ in api.iter_runs(None, *ACTIVE))) and (
+        while (count := sum(1 for _ in self.api.iter_runs(None, *ACTIVE))) and (
             time.monotonic() < ends_at
         ):
             time.sleep(POLL_SECONDS)
         if count:
             self._echo(f"ending {count} flow runs that are still running")
+
+    def _pause_deployments(self, *, paused: bool) -> None:
+        for deployment_id in self.api.read_deployments().values():
+            self.api.pause_deployment(deployment_id, paused=paused)
 
     def _crash_orphans(self) -> None:
         """Record runs without a process as crashed; no worker of this stack may be running."""

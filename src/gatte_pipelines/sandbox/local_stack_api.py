@@ -10,6 +10,7 @@ import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from typing import Any, Self
+from uuid import uuid4
 
 import httpx
 import msgspec
@@ -23,6 +24,8 @@ POLL_SECONDS = 0.25
 # The server's own limit for one page of a filter request.
 PAGE = 200
 REQUEST_TIMEOUT_SECONDS = 30.0
+# On SQLite the server answers 503 while another of its parts writes, which is often after a start.
+RETRY_SECONDS = 20.0
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -113,10 +116,15 @@ class PrefectApi:
         workers = self._read("POST", f"work_pools/{pool}/workers/filter", {})
         return any(worker["status"] == "ONLINE" for worker in workers)
 
-    def read_deployment_names(self) -> set[str]:
-        """The names of all deployments."""
+    def read_deployments(self) -> dict[str, str]:
+        """The ids of all deployments by name."""
         found = self._read("POST", "deployments/filter", {"limit": PAGE})
-        return {item["name"] for item in found}
+        return {item["name"]: item["id"] for item in found}
+
+    def pause_deployment(self, deployment_id: str, *, paused: bool) -> None:
+        """Create no more scheduled runs and delete those not started yet, or schedule again."""
+        action = "pause_deployment" if paused else "resume_deployment"
+        self._send("POST", f"deployments/{deployment_id}/{action}")
 
     def create_run(self, name: str, parameters: dict[str, Any]) -> FlowRun:
         """Ask for a run of the deployment ``name`` of the flow ``name``.
@@ -126,7 +134,9 @@ class PrefectApi:
         """
         deployment = self._read("GET", f"deployments/name/{name}/{name}")
         created = self._read(
-            "POST", f"deployments/{deployment['id']}/create_flow_run", {"parameters": parameters}
+            "POST",
+            f"deployments/{deployment['id']}/create_flow_run",
+            {"parameters": parameters, "idempotency_key": str(uuid4())},
         )
         return _to_run(created)
 
@@ -168,6 +178,12 @@ class PrefectApi:
                 )
             time.sleep(POLL_SECONDS)
         return run
+
+    def free_concurrency_slots(self) -> None:
+        """Mark the slots of every limit as free; no run may be active."""
+        for limit in self._read("POST", "v2/concurrency_limits/filter", {"limit": PAGE}):
+            if limit["active_slots"]:
+                self._send("PATCH", f"v2/concurrency_limits/{limit['id']}", {"active_slots": 0})
 
     def crash_run(self, run_id: str, message: str) -> None:
         """Record that the process of a run is gone, which frees its concurrency slot."""
@@ -216,16 +232,22 @@ class PrefectApi:
         body: dict[str, Any] | None = None,
         allowed: set[int] | None = None,
     ) -> httpx.Response:
-        try:
-            response = self._client.request(method, path, json=body)
-        except httpx.TransportError as error:
-            raise RetryableError(
-                f"Prefect API: {method} {path}: {type(error).__name__}; see server.log"
-            ) from None
-        if response.is_success or response.status_code in (allowed or ()):
-            return response
-        message = f"Prefect API: {method} {path} answered {response.status_code}"
-        raise (RetryableError if response.is_server_error else PermanentError)(message)
+        ends_at = time.monotonic() + RETRY_SECONDS
+        while True:
+            try:
+                response = self._client.request(method, path, json=body)
+            except httpx.TransportError as error:
+                failure = type(error).__name__
+            else:
+                if response.is_success or response.status_code in (allowed or ()):
+                    return response
+                failure = f"answered {response.status_code}"
+                if not response.is_server_error:
+                    raise PermanentError(f"Prefect API: {method} {path} {failure}")
+            # Every request here may be repeated: the only creating one carries a key.
+            if time.monotonic() > ends_at:
+                raise RetryableError(f"Prefect API: {method} {path} {failure}; see server.log")
+            time.sleep(POLL_SECONDS)
 
 
 def _to_run(item: dict[str, Any]) -> FlowRun:

@@ -130,7 +130,7 @@ def _interruptible() -> Iterator[None]:
     """Start processes that an interrupt ends, also where a shell started us in the background.
 
     Such a shell lets its background processes ignore SIGINT, children inherit that, and Prefect's
-    worker turns SIGTERM into SIGINT: it would not stop. A handler, unlike SIG_IGN, is not inherited.
+    worker turns SIGTERM into SIGINT: it would not stop. A handler is not inherited, SIG_IGN is.
     """
     if (
         signal.getsignal(signal.SIGINT) is not signal.SIG_IGN
