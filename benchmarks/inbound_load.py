@@ -27,7 +27,7 @@ from gatte_pipelines.database import embedded, engine, migrate, roles
 from gatte_pipelines.database.runs import run_recorded
 from gatte_pipelines.inbound import merge
 from gatte_pipelines.inbound.ids import MessageIds
-from gatte_pipelines.inbound.load import Loader
+from gatte_pipelines.inbound.load import CHUNK_UNITS, Loader
 from gatte_pipelines.landing import LandingZone
 from gatte_pipelines.run_report import RunReport
 from gatte_pipelines.sandbox.traffic import TrafficPlan, write_traffic
@@ -49,7 +49,9 @@ ID_KEY = b"benchmark-key-never-in-production"
 BLOCK = 1 << 20
 
 
-def load(server: embedded.EmbeddedServer, database: str, file: Path, as_of: datetime) -> RunReport:
+def load(
+    server: embedded.EmbeddedServer, database: str, file: Path, as_of: datetime, chunk_units: int
+) -> RunReport:
     """Load a file as the command does; the report carries the seconds."""
     with engine.connect(engine.make_engine(server.url(roles.PIPELINE, database))) as connection:
         loader = Loader(
@@ -57,6 +59,7 @@ def load(server: embedded.EmbeddedServer, database: str, file: Path, as_of: date
             ids=MessageIds(ID_KEY),
             idle=timedelta(hours=24),
             context_messages=20,
+            chunk_units=chunk_units,
         )
         zone = LandingZone(str(file.parent))
         return run_recorded(
@@ -138,6 +141,7 @@ def main() -> int:
     parser.add_argument("--rounds", type=int, default=3)
     parser.add_argument("--messages", type=int, default=W["messages"])
     parser.add_argument("--users", type=int, default=W["users"])
+    parser.add_argument("--chunk-units", type=int, default=CHUNK_UNITS)
     parser.add_argument("--profile", action="store_true", help="time each statement of the merge")
     arguments = parser.parse_args()
     plan = TrafficPlan(**(W | {"messages": arguments.messages, "users": arguments.users}))
@@ -159,7 +163,7 @@ def main() -> int:
                 migrate.migrate(owner)
             for number in range(1, arguments.rounds + 1):
                 fresh(server, "loaded")
-                report = load(server, "loaded", file, plan.as_of)
+                report = load(server, "loaded", file, plan.as_of, arguments.chunk_units)
                 if report.received != counts.updates or not report.inserted:
                     print("the load lost units", file=sys.stderr)
                     return 1

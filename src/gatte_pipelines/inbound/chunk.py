@@ -61,6 +61,7 @@ class Chunk:
         self.empty_count = 0
         self.lines = 0
         self.bytes_read = 0
+        self.weight = 0
         self.rows: dict[str, bytes] = {}
         self.first_event_at: int | None = None
         self.last_event_at: int | None = None
@@ -213,14 +214,14 @@ class Chunk:
         ).encode()
 
     def _message_rows(self) -> bytes:
-        """COPY rows: id, person, sent at (Unix seconds), content."""
+        """COPY rows: unit, id, person, sent at (Unix seconds), content."""
         if any(number != root for number, root in enumerate(self._same_as)):
             roots = [self._root(number) for number in range(len(self._same_as))]
         else:
             roots = self._same_as
         return "".join(
-            f"{message_id}\t{roots[number]}\t{sent_at}\t{_escape(body)}\n"
-            for number, message_id, sent_at, body in self._messages
+            f"{unit}\t{message_id}\t{roots[number]}\t{sent_at}\t{_escape(body)}\n"
+            for unit, (number, message_id, sent_at, body) in enumerate(self._messages)
         ).encode()
 
 

@@ -10,6 +10,7 @@ from __future__ import annotations
 import json
 import re
 from collections.abc import Iterator
+from contextlib import suppress
 from typing import Any
 
 import msgspec
@@ -26,6 +27,8 @@ STATUSES = frozenset({"sent", "delivered", "read", "played", "failed"})
 # ISO country, a dot, up to 128 alphanumerics; parents of managed businesses add "ENT." (§3.6).
 _BSUID = re.compile(r"[A-Z]{2}\.(?:ENT\.)?[A-Za-z0-9]{1,128}")
 _UUID = re.compile(r"[0-9a-fA-F]{8}-(?:[0-9a-fA-F]{4}-){3}[0-9a-fA-F]{12}")
+# An escape of what bytes that are not UTF-8 become in Python: U+DC80 to U+DCFF.
+_ESCAPED = re.compile(rb"\\u[dD][cC][89a-fA-F]")
 # Lists of events in the changes of other fields; a change without one is one unit.
 _EVENT_LISTS = ("message_echoes", "user_id_update", "user_preferences")
 
@@ -156,6 +159,10 @@ _message = msgspec.json.Decoder(_Message)
 _kind = msgspec.json.Decoder(_Kind)
 _status = msgspec.json.Decoder(_Status)
 _contact = msgspec.json.Decoder(_Contact)
+_change = msgspec.json.Decoder(_Change)
+_object = msgspec.json.Decoder(dict[str, msgspec.Raw])
+_list = msgspec.json.Decoder(list[msgspec.Raw])
+_list_or_none = msgspec.json.Decoder(list[msgspec.Raw] | None)
 _encode = msgspec.json.Encoder().encode
 
 
@@ -187,31 +194,83 @@ def iter_units(line: bytes, latest: int) -> Iterator[Unit]:
 def _iter_units_of_broken(line: bytes, latest: int, error: Exception) -> Iterator[Unit]:
     """Save what can be saved of a line that the strict decoder refuses as a whole.
 
-    The standard library reads what is only wrong inside one string (an unpaired surrogate, bytes
-    that are not UTF-8); each unit is then judged on its own.
+    A wrong type somewhere leaves the other entries and changes readable. The standard library
+    reads what is only wrong inside one string (an unpaired surrogate, bytes that are not UTF-8);
+    each unit is then judged on its own.
     """
-    try:
-        document = json.loads(line.decode("utf-8", "surrogateescape"))
-        again = _to_bytes(document)
-        if again != line:
-            _notification.decode(again)
-            yield from iter_units(again, latest)
+    pieces = line
+    if not isinstance(error, msgspec.ValidationError) or not _is_json(line):
+        try:
+            pieces = _to_bytes(line)
+            _notification.decode(pieces)
+        except msgspec.ValidationError as wrong:
+            error = wrong
+        except (ValueError, RecursionError, msgspec.DecodeError):
+            yield _rejected_line(line, error)
             return
-    except (ValueError, RecursionError, msgspec.DecodeError):
-        pass
-    yield _rejected_line(line, error)
+        else:
+            yield from iter_units(pieces, latest)
+            return
+    yield from _iter_pieces(pieces, latest, _rejected_line(line, error))
 
 
-def _to_bytes(document: object) -> bytes:
-    """JSON whose broken strings are still broken, but only inside the strings of their unit."""
+def _is_json(line: bytes) -> bool:
+    try:
+        _object.decode(line)
+    except msgspec.ValidationError:
+        return True
+    except (msgspec.DecodeError, UnicodeDecodeError):
+        return False
+    return True
+
+
+def _to_bytes(line: bytes) -> bytes:
+    """The same JSON, its broken strings still broken, but only inside the strings of their unit."""
+    document = json.loads(line.decode("utf-8", "surrogateescape"))
     text = json.dumps(document, ensure_ascii=False, separators=(",", ":"))
-    return text.encode("utf-8", "surrogateescape" if _is_escapable(text) else "surrogatepass")
+    if not _ESCAPED.search(line):
+        with suppress(UnicodeEncodeError):  # a surrogate that stands for no byte
+            return text.encode("utf-8", "surrogateescape")
+    # An escaped surrogate must not turn into the byte for which surrogateescape would take it.
+    return text.encode("utf-8", "surrogatepass")
 
 
-def _is_escapable(text: str) -> bool:
-    return not any(
-        "\ud800" <= character < "\udc80" or "\udcff" < character <= "\udfff" for character in text
-    )
+def _iter_pieces(line: bytes, latest: int, refused: Rejected) -> Iterator[Unit]:
+    """Judge each entry and each change on its own; ``refused`` where that finds nothing."""
+    count = 0
+    for unit in _iter_entries(line, latest):
+        count += 1
+        yield unit
+    if not count:
+        yield refused
+
+
+def _iter_entries(line: bytes, latest: int) -> Iterator[Unit]:
+    try:
+        whole = _object.decode(line)
+        if msgspec.json.decode(whole["object"]) != WHATSAPP_OBJECT:
+            return
+        entries = _list.decode(whole["entry"])
+    except (KeyError, msgspec.DecodeError, UnicodeDecodeError):
+        return
+    for raw in entries:
+        try:
+            parts = _object.decode(raw)
+            changes = _list.decode(parts.get("changes", b"null"))
+        except (msgspec.DecodeError, UnicodeDecodeError):
+            payload = _encode({"object": WHATSAPP_OBJECT, "entry": [raw]})
+            yield Rejected("entry", "wrong_type", "entry[].changes", payload)
+            continue
+        entry_id = parts.get("id", msgspec.Raw())
+        for change_raw in changes:
+            try:
+                change = _change.decode(change_raw)
+            except (msgspec.DecodeError, UnicodeDecodeError) as problem:
+                rejected = _rejected_line(b"", problem)
+                field = _join("entry[].changes[]", rejected.field)
+                yield Rejected("change", rejected.reason, field, _wrap_change(entry_id, change_raw))
+            else:
+                yield from _iter_change(change, entry_id, latest)
 
 
 def _rejected_line(line: bytes, error: Exception) -> Rejected:
@@ -230,10 +289,12 @@ def _iter_change(change: _Change, entry_id: msgspec.Raw, latest: int) -> Iterato
     try:
         value = _value.decode(change.value)
     except (msgspec.DecodeError, UnicodeDecodeError) as error:
-        rejected = _rejected_line(b"", error)
-        payload = _wrap(entry_id, change.field, change.value)
-        yield Rejected("change", rejected.reason, _join("value", rejected.field), payload)
-        return
+        yield from _iter_lists(change, entry_id, latest, error)
+    else:
+        yield from _iter_value(value, entry_id, latest)
+
+
+def _iter_value(value: _Value, entry_id: msgspec.Raw, latest: int) -> Iterator[Unit]:
     contacts = value.contacts or []
     for raw in value.messages or ():
         yield _message_unit(raw, contacts, value, entry_id, latest)
@@ -242,6 +303,39 @@ def _iter_change(change: _Change, entry_id: msgspec.Raw, latest: int) -> Iterato
     for raw in value.errors or ():
         payload = _wrap_unit(entry_id, value, "errors", raw, [])
         yield Rejected("errors", "not_yet_supported", "errors[]", payload)
+
+
+def _iter_lists(
+    change: _Change, entry_id: msgspec.Raw, latest: int, error: Exception
+) -> Iterator[Unit]:
+    """Judge each list of a change on its own; what is no list is one unit."""
+    try:
+        parts = _object.decode(change.value)
+    except (msgspec.DecodeError, UnicodeDecodeError):
+        rejected = _rejected_line(b"", error)
+        payload = _wrap(entry_id, change.field, change.value)
+        yield Rejected("change", rejected.reason, _join("value", rejected.field), payload)
+        return
+    value = _Value(metadata=parts.get("metadata", msgspec.Raw()))
+    refused = []
+    for name in ("contacts", "messages", "statuses", "errors"):
+        try:
+            setattr(value, name, _list_or_none.decode(parts.get(name, b"null")))
+        except (msgspec.DecodeError, UnicodeDecodeError):
+            refused.append(name)
+    kept = {"metadata": value.metadata} if bytes(value.metadata) else {}
+    if "contacts" in refused and value.messages:
+        # Who sent them, and under which name, cannot be read.
+        refused.remove("contacts")
+        kept_contacts = kept | {"contacts": parts["contacts"]}
+        for raw in value.messages:
+            payload = _wrap(entry_id, "messages", _encode(kept_contacts | {"messages": [raw]}))
+            yield Rejected(_kind_of(raw), "wrong_type", "value.contacts", payload)
+        value.messages = None
+    for name in refused:
+        payload = _wrap(entry_id, "messages", _encode(kept | {name: parts[name]}))
+        yield Rejected("change", "wrong_type", f"value.{name}", payload)
+    yield from _iter_value(value, entry_id, latest)
 
 
 def _iter_other_field(change: _Change, entry_id: msgspec.Raw) -> Iterator[Unit]:
@@ -459,6 +553,12 @@ def _contacts_of(raw: msgspec.Raw, contacts: list[msgspec.Raw]) -> list[msgspec.
 
 
 def _wrap(entry_id: msgspec.Raw, field: str, value: bytes | msgspec.Raw) -> bytes:
+    return _wrap_change(
+        entry_id, msgspec.Raw(_encode({"field": field, "value": msgspec.Raw(value)}))
+    )
+
+
+def _wrap_change(entry_id: msgspec.Raw, change: msgspec.Raw) -> bytes:
     entry: dict[str, Any] = {"id": entry_id} if bytes(entry_id) else {}
-    entry["changes"] = [{"field": field, "value": msgspec.Raw(value)}]
+    entry["changes"] = [change]
     return _encode({"object": WHATSAPP_OBJECT, "entry": [entry]})

@@ -26,7 +26,7 @@ _SQL = read_statements(Path(__file__).with_name("merge.sql"))
 
 _PEOPLE = "copy incoming_people from stdin"
 _IDENTITIES = "copy incoming_identities from stdin"
-_MESSAGES = "copy incoming_messages (id, person, sent_at, content) from stdin"
+_MESSAGES = "copy incoming_messages from stdin"
 _STATUSES = "copy incoming_statuses from stdin"
 _QUARANTINE = "copy incoming_quarantine from stdin"
 
@@ -68,7 +68,8 @@ class UserAppearedError(Exception):
 
 
 def create_temporary_tables(connection: psycopg.Connection) -> None:
-    """Make the temporary tables of this session."""
+    """Tune this session for the merge and make its temporary tables."""
+    connection.execute(_SQL["tune_session"])
     connection.execute(_SQL["create_incoming"])
     connection.commit()
 
@@ -146,9 +147,6 @@ def _merge_messages(
         cursor.execute(_SQL["insert_conversations"])
         cursor.execute(_SQL["insert_messages"])
         inserted = cursor.rowcount
-        if inserted != found:
-            # The same provider id under two people at once: the other one came first.
-            raise UserAppearedError
         cursor.execute(_SQL["insert_message_facts"])
         cursor.execute(_SQL["expire_contexts"])
         cursor.execute(_SQL["build_contexts"], parameters)

@@ -1,6 +1,14 @@
 -- The merge of one chunk, statement by statement, in the order in which they run. Each begins with
 -- a line "-- name: …" that merge.py calls it by. Everything is set-based and in one transaction.
 
+-- name: tune_session
+-- A chunk fits these: its temporary tables and its sorts stay off the disk. The statements are too
+-- short for compiling to pay, and statistics of a few hundred rows are enough to plan a join.
+set temp_buffers = '64MB';
+set work_mem = '64MB';
+set jit = off;
+set default_statistics_target = 10
+
 -- name: create_incoming
 create temporary table if not exists incoming_people (
     person int not null,
@@ -22,6 +30,7 @@ create temporary table if not exists incoming_identities (
     first_at bigint not null
 ) on commit delete rows;
 create temporary table if not exists incoming_messages (
+    unit int not null,
     id uuid not null,
     person int not null,
     sent_at bigint not null,
@@ -64,7 +73,7 @@ create temporary table if not exists new_messages (
     id uuid not null,
     user_id uuid not null,
     created_at timestamptz not null,
-    content text not null
+    unit int not null
 ) on commit delete rows;
 create temporary table if not exists spans (
     user_id uuid not null,
@@ -73,7 +82,7 @@ create temporary table if not exists spans (
     span_to timestamptz not null,
     conversation_id uuid,
     message_id uuid,
-    content text
+    unit int
 ) on commit delete rows;
 create temporary table if not exists islands (
     user_id uuid not null,
@@ -298,13 +307,13 @@ select distinct on (m.id)
     m.id,
     r.user_id,
     to_timestamp(m.sent_at),
-    m.content
+    m.unit
 from incoming_messages as m
 inner join resolved_people as r on m.person = r.person
 left join lateral (select true as is_there from messages as x where x.id = m.id limit 1) as x
     on true
 where x.is_there is null
-order by m.id, m.sent_at, m.content
+order by m.id, m.sent_at, m.unit
 
 -- name: find_spans
 -- Conversations are a function of the messages: a gap longer than the idle limit ends one. The new
@@ -327,7 +336,7 @@ laid as (
         created_at as span_to,
         null::uuid as conversation_id,
         id as message_id,
-        content
+        unit
     from new_messages
     union all
     select
@@ -366,7 +375,7 @@ select
     span_to,
     conversation_id,
     message_id,
-    content
+    unit
 from measured
 
 -- name: find_islands
@@ -495,19 +504,21 @@ where is_new
 order by user_id, span_from
 
 -- name: insert_messages
+-- No conflict clause, which would cost a third more: the locks on the users keep other loaders away
+-- from these ids. The same provider id under two people at once breaks the key, and the chunk is
+-- tried again.
 insert into messages (id, conversation_id, role, content, is_in_context, created_at)
 select
     s.message_id,
     i.conversation_id,
     'user',
-    s.content,
+    m.content,
     false,
     s.span_from
 from spans as s
 inner join islands as i on s.user_id = i.user_id and s.island = i.island
-where s.message_id is not null
+inner join incoming_messages as m on s.unit = m.unit
 order by s.span_from
-on conflict (id) do nothing
 
 -- name: insert_message_facts
 insert into pipeline.message_facts (message_id, author)
