@@ -123,6 +123,11 @@ class _Message(msgspec.Struct, rename={"sender": "from"}):
     text: _Text | None = None
 
 
+class _Sender(msgspec.Struct, rename={"wa_id": "from", "bsuid": "from_user_id"}):
+    wa_id: Any = None
+    bsuid: Any = None
+
+
 class _Kind(msgspec.Struct):
     type: str = "unknown"
 
@@ -156,6 +161,7 @@ class _InvalidUnitError(ValueError):
 _notification = msgspec.json.Decoder(_Notification)
 _value = msgspec.json.Decoder(_Value)
 _message = msgspec.json.Decoder(_Message)
+_sender = msgspec.json.Decoder(_Sender)
 _kind = msgspec.json.Decoder(_Kind)
 _status = msgspec.json.Decoder(_Status)
 _contact = msgspec.json.Decoder(_Contact)
@@ -219,7 +225,7 @@ def _is_json(line: bytes) -> bool:
         _object.decode(line)
     except msgspec.ValidationError:
         return True
-    except (msgspec.DecodeError, UnicodeDecodeError):
+    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
         return False
     return True
 
@@ -535,21 +541,26 @@ def _wrap_unit(
 
 
 def _contacts_of(raw: msgspec.Raw, contacts: list[msgspec.Raw]) -> list[msgspec.Raw]:
-    """Only the sender's own contact: another person's name must not wait in this quarantine."""
+    """Only the sender's own contact: another person's name must not wait in this quarantine.
+
+    Where no contact is the sender's, those that cannot be read may be.
+    """
     try:
-        message = msgspec.json.decode(raw, type=dict[str, Any])
+        sender = _sender.decode(raw)
     except (msgspec.DecodeError, UnicodeDecodeError):
         return []
-    mine = {message.get("from"), message.get("from_user_id")} - {None}
-    kept = []
+    unreadable = []
     for contact_raw in contacts:
         try:
-            contact = msgspec.json.decode(contact_raw, type=dict[str, Any])
+            contact = _contact.decode(contact_raw)
         except (msgspec.DecodeError, UnicodeDecodeError):
+            unreadable.append(contact_raw)
             continue
-        if {contact.get("wa_id"), contact.get("user_id")} & mine:
-            kept.append(contact_raw)
-    return kept
+        if (contact.wa_id is not None and contact.wa_id == sender.wa_id) or (
+            contact.user_id is not None and contact.user_id == sender.bsuid
+        ):
+            return [contact_raw]
+    return unreadable
 
 
 def _wrap(entry_id: msgspec.Raw, field: str, value: bytes | msgspec.Raw) -> bytes:
