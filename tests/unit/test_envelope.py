@@ -21,7 +21,7 @@ from tests.webhooks import ANA, BRUNO, change, contact, line, notification, stat
 
 NOW = 1_780_000_000
 LATEST = NOW + 600
-SECRET = "valor-que-ninguem-pode-ver"
+HIDDEN = "valor-que-ninguem-pode-ver"
 BSUID = "BR.13491208655302741918"
 
 
@@ -128,9 +128,9 @@ def test_the_last_second_that_is_not_in_the_future_is_accepted() -> None:
         ({"id": 7}, "wrong_type", "messages[].id"),
         ({"id": None}, "missing_field", "messages[].id"),
         ({"id": ""}, "missing_field", "messages[].id"),
-        ({"id": SECRET * 30}, "too_long", "messages[].id"),
+        ({"id": HIDDEN * 30}, "too_long", "messages[].id"),
         ({"timestamp": NOW}, "wrong_type", "messages[].timestamp"),
-        ({"timestamp": SECRET}, "invalid_timestamp", "messages[].timestamp"),
+        ({"timestamp": HIDDEN}, "invalid_timestamp", "messages[].timestamp"),
         ({"timestamp": "-5"}, "invalid_timestamp", "messages[].timestamp"),
         ({"timestamp": "0"}, "invalid_timestamp", "messages[].timestamp"),
         ({"timestamp": "1.5"}, "invalid_timestamp", "messages[].timestamp"),
@@ -138,19 +138,19 @@ def test_the_last_second_that_is_not_in_the_future_is_accepted() -> None:
         ({"timestamp": "١٢٣"}, "invalid_timestamp", "messages[].timestamp"),
         ({"timestamp": "9" * 12}, "future", "messages[].timestamp"),
         ({"from": None}, "missing_field", "messages[].from"),
-        ({"from": SECRET}, "invalid_phone", "messages[].from"),
+        ({"from": HIDDEN}, "invalid_phone", "messages[].from"),
         ({"from": "1"}, "invalid_phone", "messages[].from"),
         ({"from": ["x"]}, "wrong_type", "messages[].from"),
-        ({"from_user_id": SECRET}, "wrong_type", "messages[].from_user_id"),
-        ({"from_parent_user_id": SECRET}, "wrong_type", "messages[].from_parent_user_id"),
+        ({"from_user_id": HIDDEN}, "wrong_type", "messages[].from_user_id"),
+        ({"from_parent_user_id": HIDDEN}, "wrong_type", "messages[].from_parent_user_id"),
         ({"text": None}, "missing_field", "messages[].text.body"),
         ({"text": {}}, "missing_field", "messages[].text.body"),
         ({"text": {"body": ""}}, "missing_field", "messages[].text.body"),
-        ({"text": {"body": [SECRET]}}, "wrong_type", "messages[].text.body"),
-        ({"text": [SECRET]}, "wrong_type", "messages[].text"),
-        ({"text": {"body": f"{SECRET}\0"}}, "nul_character", "messages[].text.body"),
+        ({"text": {"body": [HIDDEN]}}, "wrong_type", "messages[].text.body"),
+        ({"text": [HIDDEN]}, "wrong_type", "messages[].text"),
+        ({"text": {"body": f"{HIDDEN}\0"}}, "nul_character", "messages[].text.body"),
         ({"type": "image", "text": None}, "not_yet_supported", "messages[].type"),
-        ({"type": SECRET}, "not_yet_supported", "messages[].type"),
+        ({"type": HIDDEN}, "not_yet_supported", "messages[].type"),
         ({"type": None}, "missing_field", "messages[].type"),
         ({"group_id": "g"}, "not_yet_supported", "messages[].type"),
     ],
@@ -160,7 +160,7 @@ def test_a_message_that_cannot_be_loaded_says_why_and_where_without_the_value(
 ) -> None:
     found = rejected(of_message(**fields))
     assert (found.reason, found.field) == (reason, field)
-    assert SECRET not in f"{found.kind} {found.reason} {found.field}"
+    assert HIDDEN not in f"{found.kind} {found.reason} {found.field}"
 
 
 @pytest.mark.parametrize(
@@ -168,14 +168,14 @@ def test_a_message_that_cannot_be_loaded_says_why_and_where_without_the_value(
     [
         ({"id": ""}, "missing_field", "statuses[].id"),
         ({"id": "x" * 513}, "too_long", "statuses[].id"),
-        ({"status": SECRET}, "not_yet_supported", "statuses[].status"),
+        ({"status": HIDDEN}, "not_yet_supported", "statuses[].status"),
         ({"recipient_type": "group"}, "not_yet_supported", "statuses[].status"),
-        ({"timestamp": SECRET}, "invalid_timestamp", "statuses[].timestamp"),
+        ({"timestamp": HIDDEN}, "invalid_timestamp", "statuses[].timestamp"),
         ({"timestamp": str(LATEST + 1)}, "future", "statuses[].timestamp"),
-        ({"pricing": {"category": f"{SECRET}\0"}}, "wrong_type", "statuses[].pricing.category"),
+        ({"pricing": {"category": f"{HIDDEN}\0"}}, "wrong_type", "statuses[].pricing.category"),
         ({"errors": [{"code": 2**31}]}, "too_long", "statuses[].errors[].code"),
         ({"errors": [{"code": -1}]}, "too_long", "statuses[].errors[].code"),
-        ({"errors": [{"code": SECRET}]}, "wrong_type", "statuses[].errors[].code"),
+        ({"errors": [{"code": HIDDEN}]}, "wrong_type", "statuses[].errors[].code"),
         ({"errors": {"code": 1}}, "wrong_type", "statuses[].errors"),
     ],
 )
@@ -190,9 +190,9 @@ def test_a_status_that_cannot_be_loaded_says_why_and_where_without_the_value(
     ("of", "reason", "field"),
     [
         ({"profile": {"name": "n" * 151}}, "too_long", "contacts[].profile.name"),
-        ({"profile": {"name": f"{SECRET}\0"}}, "nul_character", "contacts[].profile.name"),
+        ({"profile": {"name": f"{HIDDEN}\0"}}, "nul_character", "contacts[].profile.name"),
         ({"profile": {"name": 5}}, "wrong_type", "contacts[].profile.name"),
-        ({"profile": SECRET}, "wrong_type", "contacts[].profile"),
+        ({"profile": HIDDEN}, "wrong_type", "contacts[].profile"),
     ],
 )
 def test_a_sender_whose_profile_cannot_be_read_rejects_only_its_own_messages(
@@ -378,14 +378,16 @@ def test_each_event_of_another_field_is_a_unit_kept_for_later(
 
 
 def test_a_field_whose_name_is_no_name_is_not_repeated() -> None:
-    assert rejected(line({"field": f"{SECRET}\n", "value": {}})).kind == "unknown"
+    assert rejected(line({"field": f"{HIDDEN}\n", "value": {}})).kind == "unknown"
 
 
 # Anything that JSON can say, with the words of a webhook among it, so that it comes near.
 _WORDS = st.sampled_from(
-    ["object", "entry", "changes", "field", "value", "messages", "statuses", "errors", "contacts"]
-    + ["id", "timestamp", "type", "from", "text", "body", "whatsapp_business_account", "sent"]
-    + ["message_echoes", "user_id_update", "wa_id", "profile", "name", "1700000000", ANA]
+    (
+        "object entry changes field value messages statuses errors contacts id timestamp type from "
+        "text body whatsapp_business_account sent message_echoes user_id_update wa_id profile name "
+        f"1700000000 {ANA}"
+    ).split()
 )
 _LEAVES = st.none() | st.booleans() | st.integers() | st.floats() | st.text(max_size=8) | _WORDS
 _ANY = st.recursive(
@@ -407,7 +409,7 @@ def _mutations(value: Any) -> st.SearchStrategy[Any]:
     if isinstance(value, list) and value:
         return st.integers(0, len(value) - 1).flatmap(
             lambda place: (
-                _mutations(value[place]).map(lambda new: value[:place] + [new] + value[place + 1 :])
+                _mutations(value[place]).map(lambda new: [*value[:place], new, *value[place + 1 :]])
                 | _ANY
             )
         )
@@ -463,7 +465,7 @@ def test_a_body_with_broken_bytes_is_at_least_one_unit_that_stays_the_same_when_
 def test_whatever_a_message_is_its_neighbours_are_loaded(message: Any) -> None:
     body = notification(change(GOOD))
     body["entry"][0]["changes"][0]["value"]["messages"] = [GOOD, message, GOOD]
-    found = [unit for unit in units(json.dumps(body).encode())]
+    found = units(json.dumps(body).encode())
     if json.loads(json.dumps(message)) == message:  # not so for what JSON cannot say: NaN
         assert len(found) == 3
         assert isinstance(found[0], TextMessage)
