@@ -74,7 +74,9 @@ create table pipeline.message_statuses (
     pricing_category text,
     attempt_id uuid,
     primary key (message_id, status),
-    constraint message_statuses_status check (status in ('sent', 'delivered', 'read', 'played', 'failed'))
+    constraint message_statuses_status check (
+        status in ('sent', 'delivered', 'read', 'played', 'failed')
+    )
 );
 
 create table pipeline.quarantine (
@@ -103,7 +105,8 @@ create table pipeline.row_history (
     changed_at timestamptz not null,
     primary key (history_id)
 );
-create index row_history_row_idx on pipeline.row_history (table_name, row_id, column_name, changed_at);
+create index row_history_row_idx
+on pipeline.row_history (table_name, row_id, column_name, changed_at);
 
 create table pipeline.runs (
     run_id uuid not null,
@@ -169,7 +172,8 @@ create table pipeline.user_identities (
     constraint user_identities_kind check (kind in ('wa_id', 'phone_key', 'bsuid', 'parent_bsuid')),
     foreign key (user_id) references users (id) deferrable initially deferred
 );
-create unique index user_identities_current_key on pipeline.user_identities (kind, value) where valid_to is null;
+create unique index user_identities_current_key
+on pipeline.user_identities (kind, value) where valid_to is null;
 create index user_identities_user_id_idx on pipeline.user_identities (user_id);
 
 create table pipeline.watermarks (
@@ -181,7 +185,8 @@ create table pipeline.watermarks (
 );
 
 -- Additions to the nine: indexes.
-create unique index conversations_one_open_per_user_key on conversations (user_id) where status <> 'closed'::conversation_status;
+create unique index conversations_one_open_per_user_key
+on conversations (user_id) where status <> 'closed'::conversation_status;
 create index messages_with_content_idx on messages (created_at) where content <> ''::text;
 create index tickets_conversation_id_idx on tickets (conversation_id);
 create index leads_user_id_idx on leads (user_id);
@@ -212,7 +217,8 @@ for each row execute function pipeline.set_days_to_expire();
 -- History that reports need later. Arguments: the columns to record. In UTC, so that an instant is
 -- written alike whatever the zone of the writer's session.
 create function pipeline.record_history() returns trigger
-language plpgsql security definer set search_path = pg_catalog, pipeline, pg_temp set timezone = 'UTC'
+language plpgsql security definer
+set search_path = pg_catalog, pipeline, pg_temp set timezone = 'UTC'
 as $$
 declare
     before_change jsonb := to_jsonb(old);
