@@ -111,8 +111,8 @@ def copy_in(connection: psycopg.Connection, files: list[tuple[str, str, Path, in
 
 def fresh(server: embedded.EmbeddedServer, name: str) -> None:
     """An empty migrated database, as a copy of the template."""
-    with engine.make_engine(server.url(embedded.SUPERUSER, "postgres")).connect() as connection:
-        connection = connection.execution_options(isolation_level="AUTOCOMMIT")
+    engine_of_owner = engine.make_engine(server.url(embedded.SUPERUSER, "postgres"))
+    with engine_of_owner.execution_options(isolation_level="AUTOCOMMIT").connect() as connection:
         connection.execute(text(f"drop database if exists {name}"))
         connection.execute(text(f"create database {name} template {embedded.DATABASE}"))
         connection.execute(text("checkpoint"))
@@ -121,7 +121,7 @@ def fresh(server: embedded.EmbeddedServer, name: str) -> None:
 def profile() -> dict[str, list[float]]:
     """Time every named statement of the merge; for finding what to make faster."""
     spent: dict[str, list[float]] = defaultdict(list)
-    names = {body: name for name, body in merge._SQL.items()}  # noqa: SLF001 - a profiler looks in
+    names = {body: name for name, body in merge._SQL.items()}  # a profiler looks in
     execute = psycopg.Cursor.execute
 
     def timed(self: Any, query: Any, *args: Any, **kwargs: Any) -> Any:

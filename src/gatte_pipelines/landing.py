@@ -26,7 +26,7 @@ ARCHIVE = "archive"
 
 @dataclass(frozen=True)
 class LandingFile:
-    """A file that is ready to load. ``name`` is its path below the zone, for people."""
+    """A file that is ready to load. ``name`` is the last part of its path, as people may read it."""
 
     path: str
     name: str
@@ -92,9 +92,10 @@ class LandingZone:
             if name.startswith(".") or name.endswith(UNFINISHED_SUFFIXES) or name == ARCHIVE:
                 continue
             if entry["type"] == "file" and name.endswith(SUFFIXES):
-                ready.append(LandingFile(str(entry["name"]), name, int(entry["size"] or 0)))
+                size = int(entry["size"] or 0)
+                ready.append(LandingFile(str(entry["name"]), printable(name), size))
             else:
-                others.append(name)
+                others.append(printable(name))
         return sorted(ready, key=lambda file: file.name), sorted(others)
 
     def file(self, path: str) -> LandingFile:
@@ -106,7 +107,7 @@ class LandingZone:
         info = self._fs.info(path)
         if info["type"] != "file":
             raise IsADirectoryError(path)
-        return LandingFile(path, posixpath.basename(path), int(info["size"] or 0))
+        return LandingFile(path, printable(posixpath.basename(path)), int(info["size"] or 0))
 
     @contextmanager
     def open(self, file: LandingFile) -> Iterator[IO[bytes]]:
@@ -121,9 +122,22 @@ class LandingZone:
         """
         folder = posixpath.join(self.root, ARCHIVE, arrived_on.isoformat())
         self._fs.makedirs(folder, exist_ok=True)
-        target = posixpath.join(folder, file.name)
+        name = posixpath.basename(file.path)
+        target = posixpath.join(folder, name)
         if self._fs.exists(target):
-            stem, dot, suffix = file.name.partition(".")
+            stem, dot, suffix = name.partition(".")
             target = posixpath.join(folder, f"{stem}-{batch_id[:8]}{dot}{suffix}")
         self._fs.mv(file.path, target)
         return target
+
+
+def printable(name: str) -> str:
+    """A file's name as it can be shown and stored.
+
+    A name may hold line ends, control characters and bytes that are not UTF-8, which no database
+    takes.
+    """
+    return "".join(
+        character if character.isprintable() else character.encode("unicode_escape").decode()
+        for character in name
+    )

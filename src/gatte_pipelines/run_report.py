@@ -145,7 +145,7 @@ class RunReport(Counts, kw_only=True, rename={"period_from": "from", "period_to"
             parts.append(f"Motivo: {reason_pt(self.reason)}.")
         if self.received:
             parts.append(
-                f"**{_n(self.received)}** recebidos em {self.seconds:.1f} s: "
+                f"**{_n(self.received)}** recebidos em {_seconds(self.seconds)}: "
                 f"{_n(self.inserted)} inseridos, {_n(self.updated)} atualizados, "
                 f"{_n(self.duplicate)} repetidos, {_n(sum(self.skipped.values()))} ignorados, "
                 f"{_n(sum(self.quarantined.values()))} em quarentena."
@@ -184,6 +184,7 @@ _REASONS_PT = {
     "invalid_phone": "telefone impossível",
     "empty_notification": "notificação sem eventos",
     "line_too_long": "linha longa demais",
+    "not_gzip": "não é gzip, apesar do nome",
     "truncated_gzip": "gzip truncado; o que veio antes foi carregado",
     "before_cutover": "anterior à adoção do banco",
 }
@@ -192,6 +193,11 @@ _REASONS_PT = {
 def reason_pt(reason: str) -> str:
     """The Portuguese words for a reason code; the code itself where there are none."""
     return _REASONS_PT.get(reason, reason)
+
+
+def _seconds(seconds: float) -> str:
+    """Seconds with a Portuguese decimal comma."""
+    return f"{seconds:.1f} s".replace(".", ",")
 
 
 def _n(number: int) -> str:

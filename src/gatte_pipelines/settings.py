@@ -59,7 +59,7 @@ class Settings:
             dotenv: The file to read, by default ``.env`` in the current folder where it exists.
 
         Raises:
-            ConfigurationError: A variable has a value that cannot be used, or is unknown.
+            ConfigurationError: A variable has a value that cannot be used.
         """
         values = read_dotenv(dotenv if dotenv is not None else Path(".env"))
         values.update(os.environ if environ is None else environ)
@@ -85,8 +85,14 @@ def read_dotenv(path: Path) -> dict[str, str]:
     """
     if not path.is_file():
         return {}
+    try:
+        lines = path.read_text("utf-8").splitlines()
+    except (OSError, UnicodeDecodeError) as error:
+        raise ConfigurationError(
+            f"{path.name} cannot be read as UTF-8 text ({type(error).__name__})"
+        ) from None
     values: dict[str, str] = {}
-    for number, line in enumerate(path.read_text("utf-8").splitlines(), start=1):
+    for number, line in enumerate(lines, start=1):
         text = line.strip()
         if not text or text.startswith("#"):
             continue

@@ -44,8 +44,7 @@ class Wiring:
         self.settings = settings
         self._stack = ExitStack()
         self._embedded: EmbeddedServer | None = None
-        if settings.id_key:
-            register_secret(settings.id_key.decode(errors="replace"))
+        _register_secrets(settings)
 
     @classmethod
     def from_settings(cls, settings: Settings) -> Wiring:
@@ -164,6 +163,20 @@ class Wiring:
 
             self._embedded = self._stack.enter_context(embedded.start(self.settings.home))
         return self._embedded
+
+
+def _register_secrets(settings: Settings) -> None:
+    """Let no log line show a secret of the settings, whatever it looks like."""
+    if settings.id_key:
+        register_secret(settings.id_key.decode(errors="replace"))
+    for url in (
+        settings.database_url,
+        settings.migration_database_url,
+        settings.reporting_database_url,
+    ):
+        password = database.parse_url(url).password if url else None
+        if password:
+            register_secret(str(password))
 
 
 def _embedded_id_key(home: Path) -> bytes:

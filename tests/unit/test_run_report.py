@@ -179,7 +179,7 @@ def test_json_of_another_shape_is_refused() -> None:
 def test_the_end_card_says_what_happened_in_portuguese() -> None:
     assert _full().summary_pt() == (
         "### Entrada de mensagens: concluída\n\n"
-        "**12.345** recebidos em 12.3 s: 12.000 inseridos, 40 atualizados, 300 repetidos, "
+        "**12.345** recebidos em 12,3 s: 12.000 inseridos, 40 atualizados, 300 repetidos, "
         "3 ignorados, 2 em quarentena.\n\n"
         "Para ver a quarentena: `gatte quarantine list`. "
         "Para tentar de novo: execute o fluxo *quarantine_replay*.\n\n"

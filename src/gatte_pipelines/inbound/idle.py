@@ -40,7 +40,7 @@ def expire(connection: Connection, report: RunReport, *, idle: timedelta) -> Non
     while True:
         with driver.transaction(), driver.cursor() as cursor:
             cursor.execute("select set_config('gatte.as_of', %s, true)", [report.as_of.isoformat()])
-            cursor.execute(_SQL["due_users"], {"idle": idle, "limit": _USERS_PER_CHUNK})
+            cursor.execute(_SQL["due_users"], {"idle": idle, "page_size": _USERS_PER_CHUNK})
             users = [row[0] for row in cursor.fetchall()]
             if not users:
                 break

@@ -11,15 +11,17 @@ from (
     union
     select c.user_id
     from conversations as c
-    cross join lateral (
-        select max(m.created_at) as last_at from messages as m where m.conversation_id = c.id
-    ) as l
+    cross join
+        lateral (
+            select max(m.created_at) as last_at from messages as m
+            where m.conversation_id = c.id
+        ) as l
     where
         c.status = 'open'
         and coalesce(l.last_at, c.started_at) + %(idle)s < pipeline.clock()
 ) as due
 order by user_id
-limit %(limit)s
+limit %(page_size)s;
 
 -- name: lock_users
 select count(*) from (
@@ -27,7 +29,7 @@ select count(*) from (
     where id = any(%(users)s)
     order by id
     for no key update
-) as locked
+) as locked;
 
 -- name: expire_contexts
 -- Returns how many contexts went. Their messages are no longer in any context.
@@ -51,7 +53,7 @@ unmarked as (
 
 select
     (select count(*) from ended),
-    (select count(*) from unmarked)
+    (select count(*) from unmarked);
 
 -- name: close_conversations
 update conversations as c
@@ -67,4 +69,4 @@ from (
     where o.user_id = any(%(users)s) and o.status = 'open'
     group by o.id, o.started_at
 ) as l
-where c.id = l.id and l.last_at + %(idle)s < pipeline.clock()
+where c.id = l.id and l.last_at + %(idle)s < pipeline.clock();

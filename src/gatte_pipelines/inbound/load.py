@@ -30,7 +30,7 @@ from gatte_pipelines.inbound.merge import (
     create_temporary_tables,
     merge_chunk,
 )
-from gatte_pipelines.landing import LandingFile, LandingZone
+from gatte_pipelines.landing import LandingFile, LandingZone, printable
 from gatte_pipelines.run_report import Counts, Outcome, RunReport, reason_pt
 
 if TYPE_CHECKING:
@@ -88,7 +88,7 @@ class Loader:
         """Load all files that wait in the landing zone and archive each when it is loaded."""
         files, others = zone.list_ready()
         for name in others:
-            _note(report, f"{name}: ignorado, não é .json, .jsonl nem .jsonl.gz")
+            _note(report, f"{name}: ignorado, não é um arquivo .json, .jsonl ou .jsonl.gz")
         if not files:
             report.outcome, report.reason = Outcome.SKIPPED, "nothing_to_do"
             return
@@ -112,8 +112,9 @@ class Loader:
             try:
                 files.append(zone.file(path))
             except OSError as error:
-                unreadable = BadInputError(path, None, None, _os_reason(error))
-                _note(report, f"{path}: {_os_reason_pt(error)}")
+                name = printable(path)
+                unreadable = BadInputError(name, None, None, _os_reason(error))
+                _note(report, f"{name}: {_os_reason_pt(error)}")
         loaded = self._load(zone, files, report, show, archive=False) if files else 0
         if not loaded:
             raise unreadable or BadInputError(
@@ -250,7 +251,7 @@ class _Decoder:
         size = self._loader.chunk_units
         chunk = self._new_chunk()
         number = 0
-        for number, line in enumerate(_iter_lines(self._file, self._stream), start=1):
+        for number, line in enumerate(self._iter_lines(), start=1):
             if number <= self._skip:
                 continue
             if isinstance(line, Rejected):
@@ -265,31 +266,37 @@ class _Decoder:
         if chunk.received:
             yield chunk.seal(number, self._stream.tell())
 
+    def _iter_lines(self) -> Iterator[bytes | Rejected]:
+        """Yield the lines of the file; what cannot be read as a line is a rejected unit."""
+        source = self._stream
+        if self._file.is_compressed:
+            source = cast("IO[bytes]", gzip.GzipFile(fileobj=self._stream))
+        reason = "not_gzip"
+        try:
+            if self._file.is_document:
+                body = source.read(MAX_LINE_BYTES + 1)
+                if len(body) > MAX_LINE_BYTES:
+                    yield _too_long(body)
+                elif body:
+                    yield body
+                return
+            while line := source.readline(MAX_LINE_BYTES + 1):
+                reason = "truncated_gzip"
+                if len(line) > MAX_LINE_BYTES:
+                    yield _too_long(line)
+                    while line and not line.endswith(b"\n"):
+                        line = source.readline(MAX_LINE_BYTES)
+                else:
+                    yield line
+        except (EOFError, zlib.error, gzip.BadGzipFile) as error:
+            # What came before the break was yielded; the file itself stays in the archive, and
+            # its batch tells this record from that of another broken file of the same name.
+            if not isinstance(error, gzip.BadGzipFile):
+                reason = "truncated_gzip"
+            yield Rejected("file", reason, None, f"{reason}: {self._batch_id}".encode())
+
     def _new_chunk(self) -> Chunk:
         return Chunk(self._loader.ids, self._batch_id, self._file.name)
-
-
-def _iter_lines(file: LandingFile, stream: IO[bytes]) -> Iterator[bytes | Rejected]:
-    """Yield the lines of a file; what cannot be read as a line is a rejected unit."""
-    source = cast("IO[bytes]", gzip.GzipFile(fileobj=stream)) if file.is_compressed else stream
-    try:
-        if file.is_document:
-            body = source.read(MAX_LINE_BYTES + 1)
-            if len(body) > MAX_LINE_BYTES:
-                yield _too_long(body)
-            elif body:
-                yield body
-            return
-        while line := source.readline(MAX_LINE_BYTES + 1):
-            if len(line) > MAX_LINE_BYTES:
-                yield _too_long(line)
-                while line and not line.endswith(b"\n"):
-                    line = source.readline(MAX_LINE_BYTES)
-            else:
-                yield line
-    except (EOFError, zlib.error, gzip.BadGzipFile):
-        # What came before the break was yielded; the file itself stays in the archive.
-        yield Rejected("file", "truncated_gzip", None, f"truncated: {file.name}".encode())
 
 
 def _too_long(line: bytes) -> Rejected:

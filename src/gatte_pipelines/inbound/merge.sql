@@ -7,7 +7,7 @@
 set temp_buffers = '64MB';
 set work_mem = '64MB';
 set jit = off;
-set default_statistics_target = 10
+set default_statistics_target = 10;
 
 -- name: create_incoming
 create temporary table if not exists incoming_people (
@@ -133,7 +133,7 @@ left join (
 order by i.kind, i.value
 on conflict (kind, value) where valid_to is null do update
     set valid_from = excluded.valid_from
-    where user_identities.valid_from > excluded.valid_from
+    where user_identities.valid_from > excluded.valid_from;
 
 -- name: resolve_people
 -- After the locks: what another loader committed meanwhile is seen now. The phone wins.
@@ -146,7 +146,7 @@ inner join pipeline.user_identities as u
     on i.kind = u.kind and i.value = u.value and u.valid_to is null
 order by
     i.person,
-    array_position(array['phone_key', 'wa_id', 'bsuid', 'parent_bsuid'], i.kind)
+    array_position(array['phone_key', 'wa_id', 'bsuid', 'parent_bsuid'], i.kind);
 
 -- name: settle_identities
 -- Identities that this transaction gave to a candidate which lost to another loader's user.
@@ -160,7 +160,7 @@ where
     and u.value = i.value
     and u.valid_to is null
     and u.user_id = p.new_user_id
-    and u.user_id <> r.user_id
+    and u.user_id <> r.user_id;
 
 -- name: touch_users
 insert into touched_users
@@ -168,18 +168,27 @@ select
     r.user_id,
     to_timestamp(min(p.first_at)),
     to_timestamp(max(p.last_at)),
-    (array_agg(p.name order by p.name_at desc, p.name_message_id desc)
-        filter (where p.name is not null))[1],
+    (
+        array_agg(p.name order by p.name_at desc, p.name_message_id desc)
+        filter (where p.name is not null)
+    )[1
+    ],
     to_timestamp(max(p.name_at)),
-    (array_agg(p.name_message_id order by p.name_at desc, p.name_message_id desc)
-        filter (where p.name is not null))[1],
+    (
+        array_agg(p.name_message_id order by p.name_at desc, p.name_message_id desc)
+        filter (where p.name is not null)
+    )[1
+    ],
     (array_agg(p.phone order by p.phone_at desc nulls last, p.phone_message_id desc))[1],
     to_timestamp(max(p.phone_at)),
-    (array_agg(p.phone_message_id order by p.phone_at desc, p.phone_message_id desc)
-        filter (where p.phone_at is not null))[1]
+    (
+        array_agg(p.phone_message_id order by p.phone_at desc, p.phone_message_id desc)
+        filter (where p.phone_at is not null)
+    )[1
+    ]
 from resolved_people as r
 inner join incoming_people as p on r.person = p.person
-group by r.user_id
+group by r.user_id;
 
 -- name: insert_users
 insert into users (id, phone, name, is_client, created_at, updated_at)
@@ -191,14 +200,21 @@ select
     t.first_at,
     pipeline.clock()
 from touched_users as t
-where not exists (select from users as u where u.id = t.user_id)
+where
+    not exists (
+        select from users as u
+        where u.id = t.user_id
+    )
 order by t.phone
-on conflict (phone) do nothing
+on conflict (phone) do nothing;
 
 -- name: count_missing_users
 -- A user whom the chatbot inserted between two statements: the chunk is tried again.
 select count(*) from touched_users as t
-where not exists (select from users as u where u.id = t.user_id)
+where not exists (
+    select from users as u
+    where u.id = t.user_id
+);
 
 -- name: lock_users
 -- NO KEY: the chatbot's foreign keys do not wait for us.
@@ -207,7 +223,7 @@ select count(*) from (
     inner join touched_users as t on u.id = t.user_id
     order by u.id
     for no key update of u
-) as locked
+) as locked;
 
 -- name: update_users
 update users as u
@@ -236,7 +252,8 @@ from (
             or (t.phone_at, t.phone_message_id) > (a.phone_at, a.phone_message_id)
         )
         and not exists (
-            select from users as o where o.phone = t.phone and o.id <> t.user_id
+            select from users as o
+            where o.phone = t.phone and o.id <> t.user_id
         ) as takes_phone
     from touched_users as t
     inner join users as v on t.user_id = v.id
@@ -252,7 +269,7 @@ where
         (x.takes_name and u.name is distinct from x.name)
         or (x.takes_phone and u.phone <> x.phone)
         or x.first_at < u.created_at
-    )
+    );
 
 -- name: upsert_activity
 insert into pipeline.user_activity as a (
@@ -270,35 +287,30 @@ order by user_id
 on conflict (user_id) do update
     set
         last_at = greatest(a.last_at, excluded.last_at),
-        (name_at, name_message_id) = (
-            select
-                n.at,
-                n.id
-            from (
-                values (a.name_at, a.name_message_id),
-                (excluded.name_at, excluded.name_message_id)
-            ) as n (at, id)
-            order by n.at desc nulls last, n.id desc
-            limit 1
-        ),
-        (phone_at, phone_message_id) = (
-            select
-                n.at,
-                n.id
-            from (
-                values (a.phone_at, a.phone_message_id),
-                (excluded.phone_at, excluded.phone_message_id)
-            ) as n (at, id)
-            order by n.at desc nulls last, n.id desc
-            limit 1
-        )
+        name_at = greatest(a.name_at, excluded.name_at),
+        name_message_id = case
+            when
+                a.name_at is null
+                or (excluded.name_at, excluded.name_message_id) > (a.name_at, a.name_message_id)
+                then excluded.name_message_id
+            else a.name_message_id
+        end,
+        phone_at = greatest(a.phone_at, excluded.phone_at),
+        phone_message_id = case
+            when
+                a.phone_at is null
+                or (excluded.phone_at, excluded.phone_message_id)
+                > (a.phone_at, a.phone_message_id)
+                then excluded.phone_message_id
+            else a.phone_message_id
+        end
     where
-        a.last_at is null
-        or a.last_at < excluded.last_at
-        or a.name_at is null
-        or (a.name_at, a.name_message_id) < (excluded.name_at, excluded.name_message_id)
-        or a.phone_at is null
-        or (a.phone_at, a.phone_message_id) < (excluded.phone_at, excluded.phone_message_id)
+    a.last_at is null
+    or a.last_at < excluded.last_at
+    or a.name_at is null
+    or (a.name_at, a.name_message_id) < (excluded.name_at, excluded.name_message_id)
+    or a.phone_at is null
+    or (a.phone_at, a.phone_message_id) < (excluded.phone_at, excluded.phone_message_id);
 
 -- name: find_new_messages
 -- The primary key decides what is new, before anything else is done with a message.
@@ -310,10 +322,15 @@ select distinct on (m.id)
     m.unit
 from incoming_messages as m
 inner join resolved_people as r on m.person = r.person
-left join lateral (select true as is_there from messages as x where x.id = m.id limit 1) as x
-    on true
-where x.is_there is null
-order by m.id, m.sent_at, m.unit
+-- A probe of the key for each, whatever the planner thinks of the table: the limit keeps it so.
+left join lateral (
+    select x.id from messages as x
+    where x.id = m.id
+    order by x.id
+    limit 1
+) as x on true
+where x.id is null
+order by m.id, m.sent_at, m.unit;
 
 -- name: find_spans
 -- Conversations are a function of the messages: a gap longer than the idle limit ends one. The new
@@ -348,9 +365,11 @@ laid as (
         null
     from reach as r
     inner join conversations as c on r.user_id = c.user_id
-    cross join lateral (
-        select max(m.created_at) as last_at from messages as m where m.conversation_id = c.id
-    ) as l
+    cross join
+        lateral (
+            select max(m.created_at) as last_at from messages as m
+            where m.conversation_id = c.id
+        ) as l
     where
         c.started_at <= r.to_at
         and (c.closed_at is null or c.closed_at >= r.from_at)
@@ -376,7 +395,7 @@ select
     conversation_id,
     message_id,
     unit
-from measured
+from measured;
 
 -- name: find_islands
 insert into islands
@@ -385,7 +404,7 @@ with grouped as (
         user_id,
         island,
         array_agg(conversation_id order by span_from, conversation_id)
-            filter (where conversation_id is not null) as members,
+        filter (where conversation_id is not null) as members,
         min(span_from) as span_from,
         max(span_to) as span_to,
         count(message_id) as added
@@ -420,24 +439,24 @@ select
         else 'closed'
     end::conversation_status
 from placed as p
-left join conversations as c on c.id = p.members[1]
+left join conversations as c on c.id = p.members[1];
 
 -- name: absorb_messages
 update messages as m
 set conversation_id = i.conversation_id
 from islands as i
-where m.conversation_id = any(i.absorbed) and i.absorbed <> '{}'
+where m.conversation_id = any(i.absorbed) and i.absorbed <> '{}';
 
 -- name: absorb_tickets
 update tickets as t
 set conversation_id = i.conversation_id
 from islands as i
-where t.conversation_id = any(i.absorbed) and i.absorbed <> '{}'
+where t.conversation_id = any(i.absorbed) and i.absorbed <> '{}';
 
 -- name: absorb_contexts
 delete from session_context as s
 using islands as i
-where s.conversation_id = any(i.absorbed) and i.absorbed <> '{}'
+where s.conversation_id = any(i.absorbed) and i.absorbed <> '{}';
 
 -- name: absorb_totals
 update conversations as c
@@ -451,12 +470,12 @@ from (
     where i.absorbed <> '{}'
     group by i.conversation_id
 ) as a
-where c.id = a.conversation_id
+where c.id = a.conversation_id;
 
 -- name: absorb_conversations
 delete from conversations as c
 using islands as i
-where c.id = any(i.absorbed) and i.absorbed <> '{}'
+where c.id = any(i.absorbed) and i.absorbed <> '{}';
 
 -- name: close_conversations
 -- Closing comes before opening: at most one conversation of a user is not closed at any moment.
@@ -471,7 +490,7 @@ where
     c.id = i.conversation_id
     and not i.is_new
     and i.status = 'closed'
-    and (i.added > 0 or i.absorbed <> '{}' or c.status <> 'closed')
+    and (i.added > 0 or i.absorbed <> '{}' or c.status <> 'closed');
 
 -- name: extend_conversations
 update conversations as c
@@ -485,7 +504,7 @@ where
     c.id = i.conversation_id
     and not i.is_new
     and i.status <> 'closed'
-    and (i.added > 0 or i.absorbed <> '{}' or c.status <> i.status)
+    and (i.added > 0 or i.absorbed <> '{}' or c.status <> i.status);
 
 -- name: insert_conversations
 insert into conversations (
@@ -501,7 +520,7 @@ select
     added
 from islands
 where is_new
-order by user_id, span_from
+order by user_id, span_from;
 
 -- name: insert_messages
 -- No conflict clause, which would cost a third more: the locks on the users keep other loaders away
@@ -518,14 +537,14 @@ select
 from spans as s
 inner join islands as i on s.user_id = i.user_id and s.island = i.island
 inner join incoming_messages as m on s.unit = m.unit
-order by s.span_from
+order by s.span_from;
 
 -- name: insert_message_facts
 insert into pipeline.message_facts (message_id, author)
 select
     id,
     'client'
-from new_messages
+from new_messages;
 
 -- name: merge_statuses
 with merged as (
@@ -554,7 +573,7 @@ with merged as (
 select
     count(*) filter (where is_inserted),
     count(*) filter (where not is_inserted)
-from merged
+from merged;
 
 -- name: expire_contexts
 -- Contexts of conversations that this chunk closed: gone with the conversation.
@@ -568,7 +587,7 @@ with ended as (
 update messages as m
 set is_in_context = false
 from ended as e
-where m.conversation_id = e.conversation_id and m.is_in_context
+where m.conversation_id = e.conversation_id and m.is_in_context;
 
 -- name: build_contexts
 with live as (
@@ -589,30 +608,31 @@ select
     l.ttl_expires_at,
     pipeline.clock()
 from live as l
-cross join lateral (
-    select
-        jsonb_agg(
-            jsonb_build_object('role', n.role, 'content', n.content, 'at', n.created_at)
-            order by n.created_at, n.role, n.id
-        ) as messages_json
-    from (
+cross join
+    lateral (
         select
-            m.id,
-            m.role,
-            m.content,
-            m.created_at
-        from messages as m
-        where m.conversation_id = l.conversation_id
-        order by m.created_at desc, m.role desc, m.id desc
-        limit %(context_messages)s
-    ) as n
-) as j
+            jsonb_agg(
+                jsonb_build_object('role', n.role, 'content', n.content, 'at', n.created_at)
+                order by n.created_at, n.role, n.id
+            ) as messages_json
+        from (
+            select
+                m.id,
+                m.role,
+                m.content,
+                m.created_at
+            from messages as m
+            where m.conversation_id = l.conversation_id
+            order by m.created_at desc, m.role desc, m.id desc
+            limit %(context_messages)s
+        ) as n
+    ) as j
 order by l.conversation_id
 on conflict (conversation_id) do update
     set
         messages_json = excluded.messages_json,
         ttl_expires_at = excluded.ttl_expires_at,
-        updated_at = excluded.updated_at
+        updated_at = excluded.updated_at;
 
 -- name: mark_context
 update messages as m
@@ -628,7 +648,7 @@ from (
     inner join messages as o on i.conversation_id = o.conversation_id
     where i.status <> 'closed' and i.span_to + %(context_ttl)s > pipeline.clock()
 ) as r
-where m.id = r.id and m.is_in_context <> r.is_in_context
+where m.id = r.id and m.is_in_context <> r.is_in_context;
 
 -- name: insert_quarantine
 with kept as (
@@ -655,9 +675,9 @@ select
     reason,
     count(*)
 from kept
-group by reason
+group by reason;
 
 -- name: count_refusals
 -- Refused by a guard within this transaction (rule S1): our own role must never try.
 select count(*) from pipeline.guard_refusals
-where backend_pid = pg_backend_pid() and refused_at = transaction_timestamp()
+where backend_pid = pg_backend_pid() and refused_at = transaction_timestamp();
