@@ -26,7 +26,7 @@ ARCHIVE = "archive"
 
 @dataclass(frozen=True)
 class LandingFile:
-    """A file that is ready to load. ``name`` is the last part of its path, as people may read it."""
+    """A file that is ready to load. ``name`` is the last part of its path, for people."""
 
     path: str
     name: str
