@@ -49,8 +49,14 @@ app.add_typer(_sandbox, name="sandbox")
 
 # Piped output has no width of its own; the default of 80 columns would cut the tables.
 _PIPED_WIDTH = 160
-_out = Console(highlight=False, soft_wrap=True, width=None if sys.stdout.isatty() else _PIPED_WIDTH)
-_err = Console(stderr=True, highlight=False, soft_wrap=True)
+# No markup: file names and fields hold brackets that rich would take for styles.
+_out = Console(
+    highlight=False,
+    markup=False,
+    soft_wrap=True,
+    width=None if sys.stdout.isatty() else _PIPED_WIDTH,
+)
+_err = Console(stderr=True, highlight=False, markup=False, soft_wrap=True)
 # The end card is Markdown for Prefect; a terminal shows its words.
 _MARKDOWN_SIGNS = re.compile(r"^#+ |\*\*|\*|`", re.MULTILINE)
 
@@ -67,7 +73,7 @@ def main() -> None:
         app()
     except Exception as error:  # noqa: BLE001 - the last one to catch; what it prints is made safe
         safe = safe_error(error)
-        _err.print(f"error: {safe.message}", style="red", markup=False)
+        _err.print(f"error: {safe.message}", style="red")
         sys.exit(safe.exit_code)
 
 
@@ -315,7 +321,7 @@ def sandbox_down() -> None:
 
 
 def _echo(line: str) -> None:
-    _out.print(line, markup=False)
+    _out.print(line)
 
 
 @contextmanager
@@ -355,7 +361,7 @@ def _print_report(report: RunReport, *, as_json: bool) -> None:
 
 
 def _print_card(report: RunReport) -> None:
-    _out.print(_MARKDOWN_SIGNS.sub("", report.summary_pt()), markup=False)
+    _out.print(_MARKDOWN_SIGNS.sub("", report.summary_pt()))
     if report.received:
         table = Table("item", "quantidade", box=None, pad_edge=False)
         table.columns[1].justify = "right"
