@@ -126,7 +126,11 @@ def _read_notices(
         row.pipeline: row.started_at
         for row in connection.execute(
             select(Run.pipeline, func.max(Run.started_at).label("started_at"))
-            .where(Run.pipeline.in_(list(STALE_AFTER)), Run.outcome.in_(["completed", "skipped"]))
+            .where(
+                Run.pipeline.in_(list(STALE_AFTER)),
+                # Not "already_running": behind a run that hangs nothing gets done.
+                (Run.outcome == "completed") | (Run.reason == "nothing_to_do"),
+            )
             .group_by(Run.pipeline)
         )
     }
