@@ -250,7 +250,11 @@ class LocalStack:
     # -- flow runs
 
     def run_flow(
-        self, name: str, parameters: Mapping[str, Any] | None = None, timeout_seconds: float = 120
+        self,
+        name: str,
+        parameters: Mapping[str, Any] | None = None,
+        timeout_seconds: float = 120,
+        job_variables: Mapping[str, Any] | None = None,
     ) -> FlowRun:
         """Run a flow through its deployment and the worker, and wait for its end.
 
@@ -258,11 +262,12 @@ class LocalStack:
             name: Name of the flow, which is the name of its deployment.
             parameters: Parameters that differ from the deployment's.
             timeout_seconds: How long to wait.
+            job_variables: Of the worker's process; ``env`` adds to its environment.
 
         Raises:
             RetryableError: It did not end within ``timeout_seconds``.
         """
-        created = self.api.create_run(name, dict(parameters or {}))
+        created = self.api.create_run(name, dict(parameters or {}), dict(job_variables or {}))
         return self.api.wait_for_run(
             created.run_id,
             timeout_seconds,

@@ -126,7 +126,9 @@ class PrefectApi:
         action = "pause_deployment" if paused else "resume_deployment"
         self._send("POST", f"deployments/{deployment_id}/{action}")
 
-    def create_run(self, name: str, parameters: dict[str, Any]) -> FlowRun:
+    def create_run(
+        self, name: str, parameters: dict[str, Any], job_variables: dict[str, Any] | None = None
+    ) -> FlowRun:
         """Ask for a run of the deployment ``name`` of the flow ``name``.
 
         Raises:
@@ -136,7 +138,11 @@ class PrefectApi:
         created = self._read(
             "POST",
             f"deployments/{deployment['id']}/create_flow_run",
-            {"parameters": parameters, "idempotency_key": str(uuid4())},
+            {
+                "parameters": parameters,
+                "job_variables": job_variables or {},
+                "idempotency_key": str(uuid4()),
+            },
         )
         return _to_run(created)
 
@@ -221,6 +227,13 @@ class PrefectApi:
                 except msgspec.DecodeError:
                     continue
         return None
+
+    def read_logs(self, run_id: str) -> str:
+        """What a flow run logged, one message a line."""
+        found = self._read(
+            "POST", "logs/filter", {"logs": {"flow_run_id": {"any_": [run_id]}}, "limit": PAGE}
+        )
+        return "\n".join(item["message"] for item in found)
 
     def _read(self, method: str, path: str, body: dict[str, Any] | None = None) -> Any:
         return self._send(method, path, body).json()

@@ -147,18 +147,29 @@ def _interruptible() -> Iterator[None]:
 
 def start_mark(pid: int) -> str:
     """When a process started, in the system's own words; empty where it does not run."""
-    stat = Path(f"/proc/{pid}/stat")
     if Path("/proc/self/stat").exists():
-        try:
-            # The name stands in parentheses and may hold spaces; state and start time follow it.
-            fields = stat.read_text("utf-8", "replace").rpartition(")")[2].split()
-        except OSError:
-            return ""
-        return "" if fields[0] in {"Z", "X"} else fields[19]
+        fields = _stat_fields(Path(f"/proc/{pid}/stat"))
+        return fields[_START_TIME] if _is_running(fields) else ""
     answer = subprocess.run(  # noqa: S603 - a fixed command and a number
         ["/bin/ps", "-o", "lstart=", "-p", str(pid)], capture_output=True, text=True, check=False
     )
     return answer.stdout.strip()
+
+
+# Fields of /proc/PID/stat behind the name, which stands in parentheses and may hold spaces.
+_STATE, _GROUP, _START_TIME = 0, 2, 19
+
+
+def _stat_fields(stat: Path) -> list[str]:
+    try:
+        return stat.read_text("utf-8", "replace").rpartition(")")[2].split()
+    except OSError:
+        return []
+
+
+def _is_running(fields: list[str]) -> bool:
+    """A zombie is over: only its parent has not looked yet, and some never do."""
+    return bool(fields) and fields[_STATE] not in {"Z", "X"}
 
 
 def boot_mark() -> str:
@@ -171,6 +182,11 @@ def boot_mark() -> str:
 
 def is_group_alive(group: int) -> bool:
     """Whether any process of a group runs."""
+    if Path("/proc/self/stat").exists():
+        return any(
+            _is_running(fields) and fields[_GROUP] == str(group)
+            for fields in map(_stat_fields, Path("/proc").glob("[0-9]*/stat"))
+        )
     try:
         os.killpg(group, 0)
     except ProcessLookupError:

@@ -1,0 +1,136 @@
+"""Each flow as a real flow run: server, worker, database and mailbox are the real ones."""
+
+from __future__ import annotations
+
+import json
+from datetime import UTC, datetime
+from pathlib import Path
+
+import pytest
+
+from gatte_pipelines.run_report import RunReport
+from gatte_pipelines.sandbox.local_stack import LocalStack
+from gatte_pipelines.sandbox.local_stack_api import Artifact, FlowRun
+from gatte_pipelines.sandbox.traffic import TrafficCounts, TrafficPlan, write_traffic
+
+pytestmark = pytest.mark.prefect
+
+PLAN = TrafficPlan(messages=300, users=40, seed=11, as_of=datetime(2026, 11, 20, 18, tzinfo=UTC))
+
+
+@pytest.fixture(scope="module")
+def loaded(stack: LocalStack) -> tuple[FlowRun, TrafficCounts]:
+    """The first inbound run of the session, which found one file."""
+    counts = lay_batch(stack, PLAN)
+    return stack.run_flow("inbound_messages"), counts
+
+
+def lay_batch(stack: LocalStack, plan: TrafficPlan) -> TrafficCounts:
+    """Put a file into the landing zone by rename."""
+    landing = Path(stack.settings.landing_url)
+    partial = landing / "batch.jsonl.part"
+    with partial.open("wb") as out:
+        counts = write_traffic(plan, out)
+    partial.rename(landing / f"batch_{plan.seed}.jsonl")
+    return counts
+
+
+def cards(stack: LocalStack, run: FlowRun) -> dict[str, Artifact]:
+    """The artifacts of a run by key."""
+    return {artifact.key: artifact for artifact in stack.api.read_artifacts(run.run_id)}
+
+
+def report_of(stack: LocalStack, run: FlowRun) -> RunReport:
+    report = stack.api.read_report(run.run_id)
+    assert report is not None, run.message
+    return report
+
+
+def test_an_inbound_run_completes_and_accounts_for_every_record(
+    stack: LocalStack, loaded: tuple[FlowRun, TrafficCounts]
+) -> None:
+    run, counts = loaded
+    assert (run.state_name, run.state_type) == ("Completed", "COMPLETED"), run.message
+    report = report_of(stack, run)
+    report.balance()
+    assert report.received == counts.updates
+    assert report.inserted > 0
+    assert f"{counts.updates} recebidos" in run.message
+
+
+def test_a_run_leaves_an_end_card_and_a_table_in_portuguese(
+    stack: LocalStack, loaded: tuple[FlowRun, TrafficCounts]
+) -> None:
+    run, counts = loaded
+    found = cards(stack, run)
+    card = found["inbound-messages"]
+    assert card.kind == "markdown"
+    assert "Entrada de mensagens: concluída" in str(card.data)
+    table = {
+        row["item"]: row["quantidade"]
+        for row in json.loads(str(found["inbound-messages-table"].data))
+    }
+    assert table["recebidos"] == counts.updates
+    assert sum(table.values()) == 2 * counts.updates
+
+
+def test_a_run_that_finds_nothing_ends_as_skipped(
+    stack: LocalStack, loaded: tuple[FlowRun, TrafficCounts]
+) -> None:
+    run = stack.run_flow("inbound_messages")
+    assert (run.state_name, run.state_type) == ("Skipped", "COMPLETED"), run.message
+    assert run.message == "nada a fazer"
+    assert set(cards(stack, run)) == {"inbound-messages"}
+
+
+def test_idle_conversations_are_closed_as_of_the_instant_asked_for(
+    stack: LocalStack, loaded: tuple[FlowRun, TrafficCounts]
+) -> None:
+    run = stack.run_flow("session_context_expiry", {"as_of": "2026-11-24T12:00:00-03:00"})
+    assert run.state_type == "COMPLETED", run.message
+    assert report_of(stack, run).as_of == datetime(2026, 11, 24, 15, tzinfo=UTC)
+
+
+def test_a_replay_takes_only_records_of_the_reason_chosen_in_the_form(
+    stack: LocalStack, loaded: tuple[FlowRun, TrafficCounts]
+) -> None:
+    of_load = report_of(stack, loaded[0]).quarantined
+    reason, count = max(of_load.items(), key=lambda item: item[1])
+    run = stack.run_flow("quarantine_replay", {"reason": reason, "limit": 1000})
+    assert run.state_type == "COMPLETED", run.message
+    report = report_of(stack, run)
+    report.balance()
+    assert report.received == count
+
+
+def test_a_failed_run_names_what_is_wrong_without_the_secret_and_staff_get_a_mail(
+    stack: LocalStack, loaded: tuple[FlowRun, TrafficCounts]
+) -> None:
+    secret = "a-password-nobody-may-see"  # noqa: S105 - it opens nothing
+    failed = stack.run_flow(
+        "inbound_messages",
+        job_variables={
+            "env": {
+                "GATTE_DATABASE_URL": f"postgresql://nobody:{secret}@127.0.0.1:9/nothing",
+                "GATTE_ID_KEY": "obviously-no-production-key",
+            }
+        },
+    )
+    assert failed.state_type == "FAILED"
+    assert "database" in failed.message
+    said = failed.message + stack.api.read_logs(failed.run_id)
+    assert secret not in said
+
+    mails = Path(stack.home / "mail")
+    before = set(mails.glob("*.eml"))
+    watched = stack.run_flow("watchdog")
+    assert watched.state_name == "Completed", watched.message
+    new = set(mails.glob("*.eml")) - before
+    assert len(new) == 1
+    assert secret not in new.pop().read_text()
+
+
+def test_an_instant_without_offset_is_refused_with_an_example(stack: LocalStack) -> None:
+    run = stack.run_flow("session_context_expiry", {"as_of": "2026-11-24 12:00"})
+    assert run.state_type == "FAILED"
+    assert "2026-11-22T10:00:00-03:00" in run.message
