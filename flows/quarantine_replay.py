@@ -37,6 +37,8 @@ class QuarantineReason(StrEnum):
     INVALID_PHONE = "invalid_phone"
     EMPTY_NOTIFICATION = "empty_notification"
     LINE_TOO_LONG = "line_too_long"
+    NOT_GZIP = "not_gzip"
+    TRUNCATED_GZIP = "truncated_gzip"
 
 
 @task(

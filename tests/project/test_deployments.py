@@ -1,0 +1,142 @@
+"""What is deployed, when it runs and what its form asks for. Change this file with prefect.yaml."""
+
+from __future__ import annotations
+
+import importlib
+import re
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+from prefect import Flow
+from prefect.utilities.callables import parameter_schema
+
+from flows.quarantine_replay import QuarantineReason
+from gatte_pipelines.run_report import reason_pt
+from gatte_pipelines.sandbox.local_stack import BACKFILL_QUEUE, FLOWS, LIVE_QUEUE, POOL
+from gatte_pipelines.wiring import OPERATIONS
+
+# name: (entrypoint, queue, schedule in São Paulo, parameters with defaults, runs at a time)
+DEPLOYMENTS = {
+    "inbound_messages": (
+        "flows/inbound_messages.py:inbound_messages",
+        "live",
+        "* * * * *",
+        {"as_of": ""},
+        (1, "CANCEL_NEW"),
+    ),
+    "session_context_expiry": (
+        "flows/session_context_expiry.py:session_context_expiry",
+        "live",
+        "*/15 * * * *",
+        {"as_of": ""},
+        (1, "CANCEL_NEW"),
+    ),
+    "watchdog": (
+        "flows/watchdog.py:watchdog",
+        "live",
+        "*/5 * * * *",
+        {"as_of": ""},
+        (1, "CANCEL_NEW"),
+    ),
+    "quarantine_replay": (
+        "flows/quarantine_replay.py:quarantine_replay",
+        "backfill",
+        None,
+        {"reason": "all", "limit": 10_000, "as_of": ""},
+        None,
+    ),
+}
+
+# Why a run or a record is skipped rather than quarantined.
+OTHER_REASONS = {"already_running", "nothing_to_do", "already_loaded", "before_cutover"}
+
+# Parameters stand in clear in Prefect's database and interface, for everyone who may open it.
+PERSONAL_WORDS = re.compile(
+    r"phone|telefone|celular|wa_?id|name|nome|mail|cpf|cnpj|wamid|text|content|contact|address",
+    re.I,
+)
+
+
+def read_deployments(repository: Path) -> list[dict[str, Any]]:
+    return list(yaml.safe_load((repository / "prefect.yaml").read_text("utf-8"))["deployments"])
+
+
+def load_flow(name: str) -> Flow[..., Any]:
+    flow = getattr(importlib.import_module(f"flows.{name}"), name)
+    assert isinstance(flow, Flow)
+    return flow
+
+
+def schema_of(name: str) -> dict[str, Any]:
+    return parameter_schema(load_flow(name)).model_dump()["properties"]
+
+
+def test_deployments_are_these(repository: Path) -> None:
+    found = {}
+    for item in read_deployments(repository):
+        schedules = item["schedules"]
+        limit = item.get("concurrency_limit")
+        assert all(schedule["timezone"] == "America/Sao_Paulo" for schedule in schedules)
+        assert len(schedules) <= 1
+        found[item["name"]] = (
+            item["entrypoint"],
+            item["work_pool"]["work_queue_name"],
+            schedules[0]["cron"] if schedules else None,
+            {name: field["default"] for name, field in schema_of(item["name"]).items()},
+            (limit["limit"], limit["collision_strategy"]) if limit else None,
+        )
+    assert found == DEPLOYMENTS
+
+
+def test_pool_and_queues_are_those_that_the_local_stack_makes(repository: Path) -> None:
+    for item in read_deployments(repository):
+        assert item["work_pool"]["name"] == POOL
+        assert item["work_pool"]["work_queue_name"] in {LIVE_QUEUE, BACKFILL_QUEUE}
+
+
+def test_every_file_of_flows_is_deployed_under_its_own_name(repository: Path) -> None:
+    files = {
+        path.stem for path in (repository / "flows").glob("*.py") if not path.stem.startswith("_")
+    }
+    assert files == {item["name"] for item in read_deployments(repository)}
+
+
+def test_every_deployed_flow_is_an_operation_and_part_of_make_run() -> None:
+    assert set(DEPLOYMENTS) == set(OPERATIONS) == set(FLOWS)
+
+
+@pytest.mark.parametrize("name", DEPLOYMENTS)
+def test_an_entrypoint_is_a_flow_called_like_its_file(name: str) -> None:
+    flow = load_flow(name)
+    assert (flow.name, flow.fn.__name__) == (name, name)
+    assert flow.description, "ops reads it above the form"
+
+
+@pytest.mark.parametrize("name", DEPLOYMENTS)
+def test_the_form_explains_every_parameter_and_asks_for_nothing_personal(name: str) -> None:
+    schema = parameter_schema(load_flow(name)).model_dump()
+    for parameter, field in schema["properties"].items():
+        is_enum = "$ref" in field or [set(part) for part in field.get("allOf", [])] == [{"$ref"}]
+        draws = is_enum or field.get("type") in {"string", "integer", "boolean"}
+        assert draws, f"{parameter}: without one plain type the form shows a type toggle"
+        assert field.get("description"), f"{parameter}: no help text"
+        assert not PERSONAL_WORDS.search(parameter), f"{parameter}: looks like personal data"
+
+
+def test_the_words_for_personal_parameters_are_noticed() -> None:
+    assert all(map(PERSONAL_WORDS.search, ("client_phone", "telefone", "waid", "user_name")))
+
+
+def test_every_reason_of_the_form_has_words_in_portuguese() -> None:
+    for reason in QuarantineReason:
+        assert reason is QuarantineReason.ALL or reason_pt(reason.value) != reason.value
+
+
+def test_the_form_offers_every_reason_for_which_records_go_to_quarantine(repository: Path) -> None:
+    inbound = (repository / "src/gatte_pipelines/inbound").glob("*.py")
+    words = set(re.findall(r'"(\w+)"', "\n".join(path.read_text("utf-8") for path in inbound)))
+    reasons = {word for word in words if reason_pt(word) != word} - OTHER_REASONS
+    assert reasons, "nothing was found any more"
+    assert reasons <= {reason.value for reason in QuarantineReason}
