@@ -1,0 +1,138 @@
+"""The landing zone lists what is whole, and archives it without losing a file."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator
+from datetime import date
+from pathlib import Path
+
+import fsspec
+import pytest
+
+from gatte_pipelines.errors import ConfigurationError
+from gatte_pipelines.landing import LandingZone, printable
+
+DAY = date(2026, 3, 2)
+
+
+@pytest.fixture
+def zone(tmp_path: Path) -> LandingZone:
+    return LandingZone(str(tmp_path))
+
+
+@pytest.fixture
+def memory() -> Iterator[LandingZone]:
+    filesystem = fsspec.filesystem("memory")
+    zone = LandingZone("memory://landing")
+    zone.create()
+    yield zone
+    filesystem.rm("/landing", recursive=True)
+
+
+def names(zone: LandingZone) -> list[str]:
+    return [file.name for file in zone.list_ready()[0]]
+
+
+def test_only_whole_files_of_ours_are_ready_oldest_name_first(
+    zone: LandingZone, tmp_path: Path
+) -> None:
+    for name in ("b.jsonl", "c.jsonl.gz", "a.json", "d.jsonl.tmp", "e.json.part", ".f.json"):
+        (tmp_path / name).write_bytes(b"{}")
+    (tmp_path / "archive").mkdir()
+    (tmp_path / "folder.json").mkdir()
+    (tmp_path / "notes.txt").write_bytes(b"")
+    ready, others = zone.list_ready()
+    assert [file.name for file in ready] == ["a.json", "b.jsonl", "c.jsonl.gz"]
+    assert others == ["folder.json", "notes.txt"]
+    assert [(file.is_document, file.is_compressed) for file in ready] == [
+        (True, False),
+        (False, False),
+        (False, True),
+    ]
+
+
+def test_a_file_is_listed_from_its_rename_on(zone: LandingZone, tmp_path: Path) -> None:
+    unfinished = tmp_path / "a.json.part"
+    unfinished.write_bytes(b"{}")
+    assert names(zone) == []
+    unfinished.rename(tmp_path / "a.json")
+    assert names(zone) == ["a.json"]
+
+
+@pytest.mark.parametrize("kind", ["zone", "memory"])
+def test_an_archived_file_stands_under_its_day_and_is_no_longer_ready(
+    kind: str, request: pytest.FixtureRequest
+) -> None:
+    zone: LandingZone = request.getfixturevalue(kind)
+    filesystem = zone._fs
+    for name, content in (("a.json", b"one"), ("b.json", b"two")):
+        filesystem.pipe_file(f"{zone.root}/{name}", content)
+    first, second = zone.list_ready()[0]
+    target = zone.archive(first, DAY, "0123456789abcdef")
+    assert target == f"{zone.root}/archive/2026-03-02/a.json"
+    assert filesystem.cat_file(target) == b"one"
+    assert names(zone) == [second.name]
+
+
+def test_another_body_under_the_same_name_keeps_its_own_place(
+    zone: LandingZone, tmp_path: Path
+) -> None:
+    for content, batch in ((b"one", "a" * 32), (b"two", "b" * 32), (b"three", "c" * 32)):
+        (tmp_path / "x.y.jsonl.gz").write_bytes(content)
+        zone.archive(zone.list_ready()[0][0], DAY, batch)
+    kept = {path.name: path.read_bytes() for path in (tmp_path / "archive" / str(DAY)).iterdir()}
+    assert kept == {
+        "x.y.jsonl.gz": b"one",
+        "x-bbbbbbbb.y.jsonl.gz": b"two",
+        "x-cccccccc.y.jsonl.gz": b"three",
+    }
+
+
+@pytest.mark.parametrize("name", ["a[1].json", "a*.json", "a?.json", "ação 😀.json"])
+@pytest.mark.parametrize("kind", ["zone", "memory"])
+def test_a_name_with_special_characters_moves_no_other_file(
+    kind: str, name: str, request: pytest.FixtureRequest
+) -> None:
+    zone: LandingZone = request.getfixturevalue(kind)
+    for each in (name, "a1.json"):
+        zone._fs.pipe_file(f"{zone.root}/{each}", each.encode())
+    file = next(file for file in zone.list_ready()[0] if file.name == name)
+    target = zone.archive(file, DAY, "a" * 32)
+    assert zone._fs.cat_file(target) == name.encode()
+    assert names(zone) == ["a1.json"]
+
+
+def test_a_name_that_is_not_utf8_can_be_shown_opened_and_archived(
+    zone: LandingZone, tmp_path: Path
+) -> None:
+    path = os.fsencode(tmp_path) + b"/lote\xff\n.json"
+    Path(os.fsdecode(path)).write_bytes(b"{}")
+    (file,) = zone.list_ready()[0]
+    assert file.name == r"lote\udcff\n.json"
+    with zone.open(file) as stream:
+        assert stream.read() == b"{}"
+    zone.archive(file, DAY, "a" * 32)
+    assert names(zone) == []
+
+
+def test_printable_leaves_ordinary_names_as_they_are() -> None:
+    assert printable("mensagens de março (1).jsonl.gz") == "mensagens de março (1).jsonl.gz"
+
+
+def test_a_folder_is_no_file(zone: LandingZone, tmp_path: Path) -> None:
+    with pytest.raises(IsADirectoryError):
+        zone.file(str(tmp_path))
+    with pytest.raises(FileNotFoundError):
+        zone.file(str(tmp_path / "absent.json"))
+
+
+def test_a_zone_that_does_not_exist_names_the_setting(tmp_path: Path) -> None:
+    with pytest.raises(ConfigurationError, match="GATTE_INBOUND_URL"):
+        LandingZone(str(tmp_path / "absent")).list_ready()
+
+
+@pytest.mark.parametrize("url", ["nonsense://bucket/x", "sftp2://host/x"])
+def test_a_scheme_that_nobody_knows_names_the_setting(url: str) -> None:
+    with pytest.raises(ConfigurationError, match="GATTE_INBOUND_URL"):
+        LandingZone(url)
