@@ -10,7 +10,6 @@ import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field, fields
 from pathlib import Path
-from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
 
 from gatte_pipelines.errors import ConfigurationError
 
@@ -36,7 +35,6 @@ class Settings:
     context_messages: int = 20
     smtp_url: str | None = field(default=None, repr=False)
     staff_email: str | None = field(default=None, repr=False)
-    timezone: str = "America/Sao_Paulo"
 
     @property
     def is_embedded(self) -> bool:
@@ -125,10 +123,6 @@ def _parse(name: str, text: str) -> object:
 
 
 def _check(settings: Settings) -> None:
-    try:
-        ZoneInfo(settings.timezone)
-    except (ZoneInfoNotFoundError, ValueError):
-        raise ConfigurationError("GATTE_TIMEZONE is not a known time zone") from None
     for item in ("database_url", "migration_database_url", "reporting_database_url"):
         url = getattr(settings, item)
         if url is not None and not re.match(r"postgres(ql)?(\+psycopg)?://", url):

@@ -24,7 +24,6 @@ def test_without_any_variable_the_defaults_of_the_design_hold() -> None:
     assert settings.is_embedded
     assert settings.landing_url == str(Path(".gatte") / "landing")
     assert (settings.conversation_idle_hours, settings.context_messages) == (24, 20)
-    assert settings.timezone == "America/Sao_Paulo"
     assert (settings.id_key, settings.smtp_url, settings.staff_email) == (None, None, None)
 
 
@@ -40,7 +39,6 @@ def test_every_variable_reaches_its_field() -> None:
         GATTE_CONTEXT_MESSAGES="5",
         GATTE_SMTP_URL="smtp://user:segredo@mail:587",
         GATTE_STAFF_EMAIL="equipe@example.com",
-        GATTE_TIMEZONE="America/Manaus",
     )
     assert settings == Settings(
         home=Path("/srv/gatte"),
@@ -53,7 +51,6 @@ def test_every_variable_reaches_its_field() -> None:
         context_messages=5,
         smtp_url="smtp://user:segredo@mail:587",
         staff_email="equipe@example.com",
-        timezone="America/Manaus",
     )
     assert not settings.is_embedded
     assert settings.landing_url == "s3://bucket/inbound"
@@ -91,12 +88,6 @@ def test_a_number_that_is_none_is_refused_by_its_name(name: str, value: str) -> 
         _read(**{name: value})
 
 
-@pytest.mark.parametrize("zone", ["Brasil", "America/Nowhere", "../etc/passwd", "/etc/passwd"])
-def test_a_zone_that_does_not_exist_is_refused(zone: str) -> None:
-    with pytest.raises(ConfigurationError, match="GATTE_TIMEZONE"):
-        _read(GATTE_TIMEZONE=zone)
-
-
 @pytest.mark.parametrize(
     "name", ["GATTE_DATABASE_URL", "GATTE_MIGRATION_DATABASE_URL", "GATTE_REPORTING_DATABASE_URL"]
 )
@@ -130,7 +121,7 @@ def test_no_secret_stands_in_the_repr() -> None:
 
 def test_settings_cannot_be_changed() -> None:
     with pytest.raises(AttributeError):
-        Settings().timezone = "UTC"  # type: ignore[misc]
+        Settings().inbound_url = "x"  # type: ignore[misc]
 
 
 # --- .env ----------------------------------------------------------------------------------------

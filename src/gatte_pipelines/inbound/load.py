@@ -101,7 +101,7 @@ class Loader:
         report: RunReport,
         show: ShowProgress | None = None,
     ) -> None:
-        """Load files given by path and leave them where they are.
+        """Load files given by path, or all files of a folder, and leave them where they are.
 
         Raises:
             BadInputError: None of them could be read.
@@ -111,15 +111,15 @@ class Loader:
         for path in paths:
             try:
                 files.append(zone.file(path))
+            except IsADirectoryError:
+                files += LandingZone(path).list_ready()[0]
             except OSError as error:
-                name = printable(path)
-                unreadable = BadInputError(name, None, None, _os_reason(error))
-                _note(report, f"{name}: {_os_reason_pt(error)}")
+                unreadable = BadInputError(path, None, None, _os_reason(error))
+                _note(report, f"{path}: {_os_reason_pt(error)}")
         loaded = self._load(zone, files, report, show, archive=False) if files else 0
         if not loaded:
-            raise unreadable or BadInputError(
-                ", ".join(file.name for file in files), None, None, "cannot be read"
-            )
+            named = ", ".join(file.name for file in files) or ", ".join(paths)
+            raise unreadable or BadInputError(named, None, None, "nothing that could be loaded")
 
     def _load(
         self,

@@ -136,7 +136,8 @@ on conflict (kind, value) where valid_to is null do update
     where user_identities.valid_from > excluded.valid_from;
 
 -- name: resolve_people
--- After the locks: what another loader committed meanwhile is seen now. The phone wins.
+-- After the locks: what another loader committed meanwhile is seen now, and wins over a candidate
+-- of ours (it knew only the BSUID of a client whose phone we bring). Then the phone wins.
 insert into resolved_people (person, user_id)
 select distinct on (i.person)
     i.person,
@@ -144,8 +145,10 @@ select distinct on (i.person)
 from incoming_identities as i
 inner join pipeline.user_identities as u
     on i.kind = u.kind and i.value = u.value and u.valid_to is null
+inner join incoming_people as p on i.person = p.person
 order by
     i.person,
+    u.user_id = p.new_user_id,
     array_position(array['phone_key', 'wa_id', 'bsuid', 'parent_bsuid'], i.kind);
 
 -- name: settle_identities
@@ -547,6 +550,8 @@ select
 from new_messages;
 
 -- name: merge_statuses
+-- A status that comes again otherwise (it has one row): the earliest record is kept as it came, so
+-- the order of arrival leaves no trace.
 with merged as (
     insert into pipeline.message_statuses as s (
         message_id, status, status_at, error_code, pricing_category, attempt_id
@@ -563,10 +568,18 @@ with merged as (
     on conflict (message_id, status) do update
         set
             status_at = excluded.status_at,
-            error_code = coalesce(excluded.error_code, s.error_code),
-            pricing_category = coalesce(excluded.pricing_category, s.pricing_category),
-            attempt_id = coalesce(excluded.attempt_id, s.attempt_id)
-        where s.status_at > excluded.status_at
+            error_code = excluded.error_code,
+            pricing_category = excluded.pricing_category,
+            attempt_id = excluded.attempt_id
+        -- In an array, since there rows compare as ORDER BY does above: nulls are equal, and last.
+        where
+            array[row(s.status_at, s.error_code, s.pricing_category, s.attempt_id)]
+            > array[row(
+                excluded.status_at,
+                excluded.error_code,
+                excluded.pricing_category,
+                excluded.attempt_id
+            )]
     returning (xmax = 0) as is_inserted
 )
 
