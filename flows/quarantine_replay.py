@@ -6,16 +6,13 @@ What becomes of each record belongs to ``gatte_pipelines.inbound``.
 from __future__ import annotations
 
 from enum import StrEnum
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import Annotated, Any
 
-from prefect import flow, task
+from prefect import State, flow, task
 from pydantic import Field
 
 from flows._reporting import RETRIES, RETRY_DELAYS_SECONDS, end_state, is_retryable, run_operation
 from gatte_pipelines.run_report import RunReport
-
-if TYPE_CHECKING:
-    from prefect.client.schemas.objects import State
 
 # One run stays under some minutes; the next one takes the next records.
 MAX_RECORDS = 1_000_000
@@ -41,6 +38,14 @@ class QuarantineReason(StrEnum):
     TRUNCATED_GZIP = "truncated_gzip"
 
 
+# Shown to ops above the form; without it Prefect shows the whole docstring.
+DESCRIPTION = (
+    "Tenta de novo carregar os registros que estão em quarentena. O que for carregado sai "
+    "da quarentena; o que continuar com problema fica. Nada entra em duplicidade e nenhuma "
+    "mensagem é enviada a clientes."
+)
+
+
 @task(
     retries=RETRIES,
     retry_delay_seconds=RETRY_DELAYS_SECONDS,
@@ -53,16 +58,16 @@ def replay_quarantine(reason: QuarantineReason, limit: int, as_of: str) -> RunRe
     return run_operation("quarantine_replay", as_of=as_of, reason=chosen, limit=limit)
 
 
-@flow(name="quarantine_replay")
+@flow(
+    name="quarantine_replay",
+    description=DESCRIPTION,
+)
 def quarantine_replay(
     reason: QuarantineReason = QuarantineReason.ALL,
     limit: Annotated[int, Field(ge=1, le=MAX_RECORDS)] = 10_000,
     as_of: str = "",
 ) -> State[Any]:
     """Tenta de novo carregar os registros que estão em quarentena.
-
-    O que for carregado sai da quarentena; o que continuar com problema fica. Nada entra em
-    duplicidade e nenhuma mensagem é enviada a clientes.
 
     Args:
         reason: Somente os registros postos em quarentena por este motivo; `all` são todos.

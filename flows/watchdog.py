@@ -8,7 +8,7 @@ from __future__ import annotations
 from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING, Any
 
-from prefect import flow, task
+from prefect import State, flow, task
 
 from flows._reporting import (
     RETRIES,
@@ -22,7 +22,7 @@ from gatte_pipelines.run_report import RunReport
 from gatte_pipelines.safe_errors import safe_errors
 
 if TYPE_CHECKING:
-    from prefect.client.schemas.objects import FlowRun, State
+    from prefect.client.schemas.objects import FlowRun
 
 # A day: a failure of the night is still told in the morning, when the mail server was down too.
 LOOK_BACK = timedelta(hours=24)
@@ -30,6 +30,13 @@ LOOK_BACK = timedelta(hours=24)
 # "Running" then has lost its process, which Prefect itself does not notice.
 STUCK_AFTER = timedelta(hours=1)
 PAGE = 200
+
+
+# Shown to ops above the form; without it Prefect shows the whole docstring.
+DESCRIPTION = (
+    "Avisa a equipe por e-mail de execuções que falharam, atrasaram ou aguardam aprovação. "
+    "Cada ocorrência é avisada uma vez."
+)
 
 
 @task(retries=RETRIES, retry_delay_seconds=RETRY_DELAYS_SECONDS, persist_result=False)
@@ -49,11 +56,12 @@ def watch_runs(as_of: str, orchestrator_failures: list[dict[str, str]]) -> RunRe
     return run_operation("watchdog", as_of=as_of, orchestrator_failures=orchestrator_failures)
 
 
-@flow(name="watchdog")
+@flow(
+    name="watchdog",
+    description=DESCRIPTION,
+)
 def watchdog(as_of: str = "") -> State[Any]:
     """Avisa a equipe por e-mail de execuções que falharam, atrasaram ou aguardam aprovação.
-
-    Cada ocorrência é avisada uma vez.
 
     Args:
         as_of: Instante de referência em ISO 8601 com fuso, por exemplo 2026-11-22T10:00:00-03:00.
