@@ -127,7 +127,12 @@ class LandingZone:
         if self._fs.exists(target):
             stem, dot, suffix = name.partition(".")
             target = posixpath.join(folder, f"{stem}-{batch_id[:8]}{dot}{suffix}")
-        self._fs.mv(file.path, target)
+        if getattr(self._fs, "local_file", False):
+            self._fs.mv(file.path, target)  # a rename
+        else:
+            # Not mv, which takes * ? [ in a name for a pattern and would move other files too.
+            self._fs.cp_file(file.path, target)
+            self._fs.rm_file(file.path)
         return target
 
 
