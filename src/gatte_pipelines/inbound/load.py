@@ -114,8 +114,9 @@ class Loader:
             except IsADirectoryError:
                 files += LandingZone(path).list_ready()[0]
             except OSError as error:
-                unreadable = BadInputError(path, None, None, _os_reason(error))
-                _note(report, f"{path}: {_os_reason_pt(error)}")
+                name = printable(path)
+                unreadable = BadInputError(name, None, None, _os_reason(error))
+                _note(report, f"{name}: {_os_reason_pt(error)}")
         loaded = self._load(zone, files, report, show, archive=False) if files else 0
         if not loaded:
             named = ", ".join(file.name for file in files) or ", ".join(paths)
