@@ -11,6 +11,7 @@ import threading
 import time
 import zlib
 from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import IO, TYPE_CHECKING, Any, cast
@@ -29,6 +30,7 @@ from gatte_pipelines.inbound.merge import (
     UserAppearedError,
     create_temporary_tables,
     merge_chunk,
+    merge_statuses,
 )
 from gatte_pipelines.landing import LandingFile, LandingZone, printable
 from gatte_pipelines.run_report import Counts, Outcome, RunReport, reason_pt
@@ -66,10 +68,11 @@ ShowProgress = Callable[[Progress], None]
 
 @dataclass(frozen=True, kw_only=True)
 class Loader:
-    """Loads files over one connection.
+    """Loads files over two connections.
 
     Args:
         connection: To the database, outside a transaction.
+        side: Another one, over which the statuses go beside the messages.
         ids: Mints message ids with ``GATTE_ID_KEY``.
         idle: A longer silence ends a conversation.
         context_messages: How many messages the AI's context holds.
@@ -77,6 +80,7 @@ class Loader:
     """
 
     connection: Connection
+    side: Connection
     ids: MessageIds
     idle: timedelta
     context_messages: int
@@ -131,9 +135,7 @@ class Loader:
         *,
         archive: bool,
     ) -> int:
-        driver = psycopg_connection(self.connection)
-        assert_id_key(driver, self.ids)
-        create_temporary_tables(driver)
+        writer = ChunkWriter(self.connection, self.side, self.ids)
         total = sum(file.size_bytes for file in files)
         done, loaded = 0, 0
         for file in files:
@@ -144,7 +146,7 @@ class Loader:
                     show(Progress(before + file_bytes, total, report.received))
 
             try:
-                batch_id = self._load_file(driver, zone, file, report, tell)
+                batch_id = self._load_file(writer, zone, file, report, tell)
             except FileNotFoundError:
                 _note(report, f"{file.name}: sumiu antes de ser lido")
             except OSError as error:
@@ -158,7 +160,7 @@ class Loader:
 
     def _load_file(
         self,
-        driver: psycopg.Connection,
+        writer: ChunkWriter,
         zone: LandingZone,
         file: LandingFile,
         report: RunReport,
@@ -171,7 +173,7 @@ class Loader:
         batch_id = as_uuid8(digest.hexdigest())
         if not file.size_bytes:
             _note(report, f"{file.name}: arquivo vazio")
-        skip = _open_batch(driver, batch_id, file, report)
+        skip = _open_batch(writer.driver, batch_id, file, report)
         if skip:
             _note(report, f"{file.name}: retomado depois da linha {skip}")
         rules = MergeRules(
@@ -181,7 +183,7 @@ class Loader:
         with zone.open(file) as stream:
             decoder = _Decoder(self, file, batch_id, stream, skip, report.as_of)
             for chunk in decoder.chunks():
-                counts = commit_chunk(driver, chunk, rules, _record_progress)
+                counts = writer.commit(chunk, rules, _record_progress)
                 report.add(counts)
                 _extend_period(report, chunk)
                 tell(chunk.bytes_read)
@@ -189,7 +191,7 @@ class Loader:
                     if told < _TOLD_PER_FILE:
                         told += 1
                         _note(report, _describe(file, line, rejected))
-        _close_batch(driver, batch_id)
+        _close_batch(writer.driver, batch_id)
         return batch_id
 
 
@@ -308,33 +310,68 @@ def _too_long(line: bytes) -> Rejected:
 _KEPT_OF_LONG_LINE = 4096
 
 
-def commit_chunk(
-    driver: psycopg.Connection,
-    chunk: Chunk,
-    rules: MergeRules,
-    record: Callable[[psycopg.Cursor[Any], Chunk, Counts], None],
-) -> Counts:
-    """Merge a chunk and what ``record`` notes of it in one transaction, again after a deadlock.
+class ChunkWriter:
+    """Commits chunks: messages over one connection, statuses beside them over another.
+
+    The statuses of a chunk are committed before the rest of it, which carries the progress of the
+    file: after a kill between the two they are met again and count as duplicates.
+
+    Args:
+        connection: To the database, outside a transaction.
+        side: Another one.
+        ids: Its key is checked against the database's.
 
     Raises:
-        RetryableError: Other writers came first too often.
+        ConfigurationError: Messages were loaded with another key.
     """
+
+    def __init__(self, connection: Connection, side: Connection, ids: MessageIds) -> None:
+        self.driver, self._side = psycopg_connection(connection), psycopg_connection(side)
+        assert_id_key(self.driver, ids)
+        create_temporary_tables(self.driver)
+        create_temporary_tables(self._side)
+
+    def commit(
+        self,
+        chunk: Chunk,
+        rules: MergeRules,
+        record: Callable[[psycopg.Cursor[Any], Chunk, Counts], None],
+    ) -> Counts:
+        """Merge a chunk and what ``record`` notes of it, again after a deadlock.
+
+        Raises:
+            RetryableError: Other writers came first too often.
+        """
+        with ThreadPoolExecutor(1, "gatte-statuses") as pool:
+            statuses = pool.submit(self._commit_statuses, chunk) if chunk.status_count else None
+
+            def merge(cursor: psycopg.Cursor[Any]) -> Counts:
+                counts = merge_chunk(cursor, chunk, rules)
+                if statuses is not None:
+                    counts.add(statuses.result())
+                record(cursor, chunk, counts)
+                return counts
+
+            return _again(self.driver, merge)
+
+    def _commit_statuses(self, chunk: Chunk) -> Counts:
+        return _again(self._side, lambda cursor: merge_statuses(cursor, chunk))
+
+
+def _again(driver: psycopg.Connection, merge: Callable[[psycopg.Cursor[Any]], Counts]) -> Counts:
+    """Run ``merge`` in a transaction, again where another writer came first."""
     for attempt in range(1, _MAX_ATTEMPTS + 1):
         try:
             with driver.transaction(), driver.cursor() as cursor:
-                counts = merge_chunk(cursor, chunk, rules)
-                record(cursor, chunk, counts)
+                return merge(cursor)
         except (pg.DeadlockDetected, pg.SerializationFailure, UserAppearedError):
             if attempt == _MAX_ATTEMPTS:
                 raise RetryableError("a chunk met other writers too often; run again") from None
-            time.sleep(0.05 * 2**attempt)
         except (pg.UniqueViolation, pg.ForeignKeyViolation) as error:
             # The chatbot or another loader wrote the same row between two of our statements.
             if attempt == _MAX_ATTEMPTS or error.diag.table_name not in _RACED_TABLES:
                 raise
-            time.sleep(0.05 * 2**attempt)
-        else:
-            return counts
+        time.sleep(0.05 * 2**attempt)
     raise AssertionError  # pragma: no cover - the loop returns or raises
 
 
