@@ -53,9 +53,11 @@ def load(
     server: embedded.EmbeddedServer, database: str, file: Path, as_of: datetime, chunk_units: int
 ) -> RunReport:
     """Load a file as the command does; the report carries the seconds."""
-    with engine.connect(engine.make_engine(server.url(roles.PIPELINE, database))) as connection:
+    role = engine.make_engine(server.url(roles.PIPELINE, database))
+    with engine.connect(role) as connection, engine.connect(role) as side:
         loader = Loader(
             connection=connection,
+            side=side,
             ids=MessageIds(ID_KEY),
             idle=timedelta(hours=24),
             context_messages=20,

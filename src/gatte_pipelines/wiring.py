@@ -225,9 +225,10 @@ def _inbound_messages(
     zone = LandingZone(settings.landing_url)
     if paths is None and not settings.inbound_url:
         zone.create()
-    with wiring.migrated() as connection:
+    with wiring.migrated() as connection, wiring.connect() as side:
         loader = load.Loader(
             connection=connection,
+            side=side,
             ids=ids,
             idle=wiring.idle,
             context_messages=settings.context_messages,
@@ -254,9 +255,10 @@ def _quarantine_replay(
     from gatte_pipelines.inbound import quarantine  # noqa: PLC0415
 
     ids = wiring.message_ids
-    with wiring.migrated() as connection:
+    with wiring.migrated() as connection, wiring.connect() as side:
         replayer = quarantine.Replayer(
             connection=connection,
+            side=side,
             ids=ids,
             idle=wiring.idle,
             context_messages=wiring.settings.context_messages,

@@ -74,30 +74,43 @@ def create_temporary_tables(connection: psycopg.Connection) -> None:
     connection.commit()
 
 
-def merge_chunk(cursor: psycopg.Cursor[Any], chunk: Chunk, rules: MergeRules) -> Counts:
-    """Merge a chunk inside the caller's transaction; the caller commits.
+def merge_statuses(cursor: psycopg.Cursor[Any], chunk: Chunk) -> Counts:
+    """Merge the statuses of a chunk inside the caller's transaction; the caller commits.
+
+    They meet nothing else of the chunk: a status knows its message's id only, and its row stands
+    there before or after the message.
 
     Returns:
-        The counts of this chunk; ``received`` as the decoder counted, the parts as SQL did.
+        The counts of the statuses; ``received`` as the decoder counted, the parts as SQL did.
+
+    Raises:
+        psycopg.Error: 40P01 and 40001 mean: roll back and try again.
+    """
+    counts = Counts(received=chunk.status_count)
+    sent = _copy(cursor, _STATUSES, chunk.rows["statuses"])
+    cursor.execute(_SQL["merge_statuses"])
+    counts.inserted, counts.updated = _row(cursor)
+    counts.duplicate = sent - counts.inserted - counts.updated
+    return counts
+
+
+def merge_chunk(cursor: psycopg.Cursor[Any], chunk: Chunk, rules: MergeRules) -> Counts:
+    """Merge all of a chunk but its statuses inside the caller's transaction; the caller commits.
+
+    Returns:
+        The counts of these units; ``received`` as the decoder counted, the parts as SQL did.
 
     Raises:
         UserAppearedError: Roll back and try again.
         PermanentError: A guard refused a write of ours.
         psycopg.Error: 40P01 and 40001 mean: roll back and try again.
     """
-    counts = Counts(received=chunk.received)
+    counts = Counts(received=chunk.received - chunk.status_count)
     if chunk.empty_count:
         counts.skipped["empty_notification"] = chunk.empty_count
     cursor.execute("select set_config('gatte.as_of', %s, true)", [rules.as_of.isoformat()])
     if chunk.message_count:
         _merge_messages(cursor, chunk, rules, counts)
-    if chunk.status_count:
-        sent = _copy(cursor, _STATUSES, chunk.rows["statuses"])
-        cursor.execute(_SQL["merge_statuses"])
-        inserted, updated = _row(cursor)
-        counts.inserted += inserted
-        counts.updated += updated
-        counts.duplicate += sent - inserted - updated
     if chunk.quarantine_count:
         sent = _copy(cursor, _QUARANTINE, chunk.rows["quarantine"])
         cursor.execute(_SQL["insert_quarantine"])

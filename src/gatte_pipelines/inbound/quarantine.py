@@ -13,13 +13,12 @@ from uuid import UUID
 
 from sqlalchemy import Connection, func, select
 
-from gatte_pipelines.database.engine import psycopg_connection
 from gatte_pipelines.database.pipeline_tables import QuarantinedRecord
 from gatte_pipelines.inbound.chunk import Chunk
 from gatte_pipelines.inbound.envelope import FUTURE_TOLERANCE_SECONDS, Rejected, iter_units
 from gatte_pipelines.inbound.ids import MessageIds
-from gatte_pipelines.inbound.load import assert_id_key, commit_chunk
-from gatte_pipelines.inbound.merge import MergeRules, create_temporary_tables
+from gatte_pipelines.inbound.load import ChunkWriter
+from gatte_pipelines.inbound.merge import MergeRules
 from gatte_pipelines.run_report import Counts, Outcome, RunReport
 
 if TYPE_CHECKING:
@@ -82,12 +81,14 @@ class Replayer:
 
     Args:
         connection: To the database, outside a transaction.
+        side: Another one, over which the statuses go.
         ids: Mints message ids with ``GATTE_ID_KEY``.
         idle: A longer silence ends a conversation.
         context_messages: How many messages the AI's context holds.
     """
 
     connection: Connection
+    side: Connection
     ids: MessageIds
     idle: timedelta
     context_messages: int
@@ -98,14 +99,12 @@ class Replayer:
         ``received`` counts the units tried. A record that fails again stays, with one more
         attempt, and counts as quarantined under its reason of today.
         """
-        driver = psycopg_connection(self.connection)
-        assert_id_key(driver, self.ids)
-        create_temporary_tables(driver)
+        writer = ChunkWriter(self.connection, self.side, self.ids)
         rules = MergeRules(
             as_of=report.as_of, idle=self.idle, context_messages=self.context_messages
         )
         latest = int(report.as_of.timestamp()) + FUTURE_TOLERANCE_SECONDS
-        for page in _iter_pages(driver, reason, limit):
+        for page in _iter_pages(writer.driver, reason, limit):
             chunk = Chunk(self.ids, page[0][1].hex, page[0][2])
             loaded: list[UUID] = []
             again: list[tuple[UUID, Rejected]] = []
@@ -118,7 +117,7 @@ class Replayer:
                 for unit in units:
                     chunk.add(unit, line)
                 loaded.append(row_id)
-            report.add(commit_chunk(driver, chunk.seal(0, 0), rules, _Recorder(loaded, again)))
+            report.add(writer.commit(chunk.seal(0, 0), rules, _Recorder(loaded, again)))
         if not report.received:
             report.outcome, report.reason = Outcome.SKIPPED, "nothing_to_do"
 
