@@ -123,8 +123,10 @@ class Loader:
                 _note(report, f"{name}: {_os_reason_pt(error)}")
         loaded = self._load(zone, files, report, show, archive=False) if files else 0
         if not loaded:
-            named = ", ".join(file.name for file in files) or ", ".join(paths)
-            raise unreadable or BadInputError(named, None, None, "nothing that could be loaded")
+            named = ", ".join(file.name for file in files) or ", ".join(map(printable, paths))
+            why = f" ({'; '.join(report.notes)})" if report.notes else ""
+            reason = f"nothing that could be loaded{why}"
+            raise unreadable or BadInputError(named, None, None, reason)
 
     def _load(
         self,
