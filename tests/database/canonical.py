@@ -4,12 +4,14 @@ from __future__ import annotations
 
 from collections import Counter
 from pathlib import Path
-from typing import LiteralString, cast
+from typing import TYPE_CHECKING, LiteralString, cast
 
-import pytest
-from sqlalchemy import Connection
+from psycopg import sql
 
 from gatte_pipelines.database.engine import psycopg_connection
+
+if TYPE_CHECKING:
+    from sqlalchemy import Connection
 
 _DUMP = cast("LiteralString", Path(__file__).with_name("canonical_dump.sql").read_text("utf-8"))
 _SHOWN = 6
@@ -36,16 +38,17 @@ def canonical_dump(connection: Connection) -> str:
 
     ``connection`` must read every table (the owner's) and be in UTC, as our engines are.
     """
-    with psycopg_connection(connection).transaction(), connection.connection.cursor() as cursor:
-        cursor.execute(_DUMP)
-        return "".join(f"{line}\n" for (line,) in cursor.fetchall())
+    driver = psycopg_connection(connection)
+    with driver.transaction():
+        return "".join(f"{line}\n" for (line,) in driver.execute(_DUMP))
 
 
 def empty_tables(connection: Connection) -> None:
     """Delete all rows that inbound loading made; ``connection`` is the owner's."""
-    with psycopg_connection(connection).transaction(), connection.connection.cursor() as cursor:
+    driver = psycopg_connection(connection)
+    with driver.transaction():
         for table in _FILLED:
-            cursor.execute(f"delete from {table}")
+            driver.execute(sql.SQL("delete from {}").format(sql.Identifier(*table.split("."))))
 
 
 def assert_same_dump(actual: str, expected: str) -> None:
@@ -55,11 +58,10 @@ def assert_same_dump(actual: str, expected: str) -> None:
     here, there = Counter(actual.splitlines()), Counter(expected.splitlines())
     # Counters keep the order of the dump, so the first difference comes first.
     extra, missing = list((here - there).elements()), list((there - here).elements())
-    pytest.fail(
+    raise AssertionError(
         "the canonical dumps differ\n"
         + _excerpt(f"{len(extra)} rows only in what was loaded here:", extra)
-        + _excerpt(f"{len(missing)} rows only in the expected dump:", missing),
-        pytrace=False,
+        + _excerpt(f"{len(missing)} rows only in the expected dump:", missing)
     )
 
 

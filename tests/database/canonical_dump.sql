@@ -120,4 +120,4 @@ dumped (place, table_name, content) as (
 
 select table_name || ' ' || content::text as line
 from dumped
-order by place, line collate "C"
+order by place, content::text collate "C"

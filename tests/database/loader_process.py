@@ -52,16 +52,23 @@ class LoaderProcess:
             "GATTE_ID_KEY": ID_KEY.decode(),
             "PYTHONPATH": str(REPOSITORY),
         }
-        options = [STOP_BEFORE_ARCHIVE] if stop_before_archive else []
+        arguments = [str(chunk_units), *([STOP_BEFORE_ARCHIVE] if stop_before_archive else [])]
+        arguments += ["inbound", "load", "--json", "--as-of", as_of.isoformat()]
         self._process = subprocess.Popen(
-            [sys.executable, "-m", __name__, str(chunk_units), *options]
-            + ["inbound", "load", "--json", "--as-of", as_of.isoformat(), *map(str, paths)],
+            [sys.executable, "-m", "tests.database.loader_process", *arguments, *map(str, paths)],
             env=environment,
             stdin=subprocess.DEVNULL,
             stdout=subprocess.PIPE,
             stderr=subprocess.PIPE,
             text=True,
         )
+
+    def __enter__(self) -> LoaderProcess:
+        return self
+
+    def __exit__(self, *_error: object) -> None:
+        """Leave nothing running behind a test that fails."""
+        self.kill()
 
     @property
     def is_running(self) -> bool:
@@ -70,7 +77,8 @@ class LoaderProcess:
     def kill(self) -> None:
         """SIGKILL: nothing of the process runs any more, not even a ``finally``."""
         self._process.kill()
-        self._process.communicate()
+        if self._process.stdout and not self._process.stdout.closed:
+            self._process.communicate()
 
     def wait_until_ready_to_archive(self) -> None:
         assert self._process.stdout is not None
