@@ -573,13 +573,13 @@ with merged as (
             attempt_id = excluded.attempt_id
         -- In an array, since there rows compare as ORDER BY does above: nulls are equal, and last.
         where
-            array[row(s.status_at, s.error_code, s.pricing_category, s.attempt_id)]
-            > array[row(
-                excluded.status_at,
-                excluded.error_code,
-                excluded.pricing_category,
-                excluded.attempt_id
-            )]
+        array[row(s.status_at, s.error_code, s.pricing_category, s.attempt_id)]
+        > array[row(
+            excluded.status_at,
+            excluded.error_code,
+            excluded.pricing_category,
+            excluded.attempt_id
+        )]
     returning (xmax = 0) as is_inserted
 )
 
