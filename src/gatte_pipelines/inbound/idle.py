@@ -46,11 +46,11 @@ def expire(connection: Connection, report: RunReport, *, idle: timedelta) -> Non
                 break
             parameters = {"users": users, "idle": idle}
             cursor.execute(_SQL["lock_users"], parameters)
+            cursor.execute(_SQL["close_conversations"], parameters)
+            closed += cursor.rowcount
             cursor.execute(_SQL["expire_contexts"], parameters)
             row = cursor.fetchone()
             contexts += row[0] if row else 0
-            cursor.execute(_SQL["close_conversations"], parameters)
-            closed += cursor.rowcount
     report.received = report.updated = contexts + closed
     if not report.received:
         report.outcome, report.reason = Outcome.SKIPPED, "nothing_to_do"

@@ -32,14 +32,15 @@ select count(*) from (
 ) as locked;
 
 -- name: expire_contexts
--- Returns how many contexts went. Their messages are no longer in any context.
+-- Contexts past their TTL and those of conversations that were just closed. Returns how many went.
+-- Their messages are no longer in any context.
 with ended as (
     delete from session_context as s
     using conversations as c
     where
         s.conversation_id = c.id
         and c.user_id = any(%(users)s)
-        and s.ttl_expires_at <= pipeline.clock()
+        and (s.ttl_expires_at <= pipeline.clock() or c.status = 'closed')
     returning s.conversation_id
 ),
 

@@ -406,7 +406,8 @@ with grouped as (
     select
         user_id,
         island,
-        array_agg(conversation_id order by span_from, conversation_id)
+        -- The latest one goes on: it may be with a person, and its context stays with it.
+        array_agg(conversation_id order by span_from desc, conversation_id desc)
         filter (where conversation_id is not null) as members,
         min(span_from) as span_from,
         max(span_to) as span_to,
@@ -446,7 +447,9 @@ left join conversations as c on c.id = p.members[1];
 
 -- name: absorb_messages
 update messages as m
-set conversation_id = i.conversation_id
+set
+    conversation_id = i.conversation_id,
+    is_in_context = false
 from islands as i
 where m.conversation_id = any(i.absorbed) and i.absorbed <> '{}';
 
