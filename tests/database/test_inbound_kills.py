@@ -31,12 +31,12 @@ MakeDatabase = Callable[..., AbstractContextManager[TestDatabase]]
 
 @dataclass(frozen=True)
 class Kill:
-    """One kill: what the run had committed by itself, and what its session was doing."""
+    """One kill: what the run had committed by itself, and what its sessions were doing."""
 
     lines_before: int
     lines_done: int
     state: str
-    statement: str
+    statements: str
 
 
 @dataclass(frozen=True)
@@ -92,8 +92,8 @@ class Killer:
         return LoaderProcess(self._database, [self._path], AS_OF, chunk_units=chunk_units)
 
     def batch(self) -> Batch:
-        row = self._read("select lines_done, state from pipeline.inbound_batches")
-        return Batch(*row) if row else Batch(0, "new")
+        rows = self._read("select lines_done, state from pipeline.inbound_batches")
+        return Batch(*rows[0]) if rows else Batch(0, "new")
 
     def kill_one(self) -> Kill:
         """Kill a run at some moment after its first commit, wherever that finds it."""
@@ -103,11 +103,11 @@ class Killer:
         with self.start(self._chunk_units) as process:
             self._wait_for_progress(process, before)
             time.sleep(delay)
-            statement = self._statement()
+            statements = self._statements()
             process.kill()
-        self._wait_for_end_of_session()
+        self._wait_for_end_of_sessions()
         after = self.batch()
-        return Kill(before, after.lines_done, after.state, statement)
+        return Kill(before, after.lines_done, after.state, statements)
 
     def _wait_for_progress(self, process: LoaderProcess, before: int) -> None:
         deadline = time.monotonic() + LONGEST_START_SECONDS
@@ -116,26 +116,32 @@ class Killer:
             assert time.monotonic() < deadline, "the loader committed nothing"
             time.sleep(POLL_SECONDS)
 
-    def _statement(self) -> str:
-        """What the loader's session runs or ran last; a name for the report of the test."""
-        row = self._read(
-            "select state || ': ' || regexp_replace(left(query, 48), '\\s+', ' ', 'g') "
-            "from pg_stat_activity where datname = current_database() "
-            "and pid <> pg_backend_pid() and usename = 'gatte_pipeline'"
+    def _statements(self) -> str:
+        """What the loader's sessions run or ran last, to tell kills apart."""
+        rows = self._read(
+            "select state, query from pg_stat_activity "
+            "where datname = current_database() and usename = 'gatte_pipeline' "
+            "and backend_type = 'client backend' order by backend_start, pid"
         )
-        return str(row[0]) if row else "no session"
+        return " | ".join(f"{state}: {_name_of(query)}" for state, query in rows)
 
-    def _wait_for_end_of_session(self) -> None:
+    def _wait_for_end_of_sessions(self) -> None:
         """The server ends the statement it is in, then finds nobody there and rolls back."""
         deadline = time.monotonic() + LONGEST_START_SECONDS
-        while self._statement() != "no session":
+        while self._statements():
             assert time.monotonic() < deadline, "the session of a killed loader stays"
             time.sleep(POLL_SECONDS)
 
-    def _read(self, statement: str) -> tuple[Any, ...] | None:
-        row = self._owner.execute(text(statement)).one_or_none()
+    def _read(self, statement: str) -> list[tuple[Any, ...]]:
+        rows = self._owner.execute(text(statement)).all()
         self._owner.rollback()
-        return tuple(row) if row else None
+        return [tuple(row) for row in rows]
+
+
+def _name_of(query: str) -> str:
+    """A statement without its comments, cut short."""
+    lines = (line.strip() for line in query.splitlines() if not line.startswith("--"))
+    return " ".join(lines)[:40]
 
 
 @pytest.fixture
@@ -203,7 +209,7 @@ def test_more_than_twenty_killed_loads_end_as_one_clean_run(
         messages=10_000,
         chunk_units=150,
     )
-    assert len({kill.statement for kill in kills}) >= 8, "the kills all hit the same moment"
+    assert len({kill.statements for kill in kills}) >= 8, "the kills all hit the same moment"
 
 
 def test_load_killed_before_the_archive_is_archived_by_the_next_as_duplicates(

@@ -237,7 +237,7 @@ class Loading:
 
 
 @pytest.fixture
-def loading(database: TestDatabase, owner: Connection, tmp_path: Path) -> Iterator[Loading]:
+def loading(database: TestDatabase, tmp_path: Path) -> Iterator[Loading]:
     with (
         database.connect() as connection,
         database.connect() as side,
