@@ -5,6 +5,7 @@ Each row is a notification of its own, so a replay runs the same code as a load.
 
 from __future__ import annotations
 
+from collections import deque
 from collections.abc import Iterator
 from dataclasses import dataclass
 from datetime import datetime, timedelta
@@ -28,6 +29,7 @@ PIPELINE = "quarantine_replay"
 
 # Quarantined payloads may be whole bodies of up to 16 MB; a page of them must fit the memory.
 _ROWS_PER_CHUNK = 500
+_CHUNK_BYTES = 16 * 1024 * 1024
 # Rows of this kind tell of a file; their payload is no notification that could be read again.
 _FILE_KIND = "file"
 
@@ -150,28 +152,32 @@ _Row = tuple[UUID, UUID, str, int, bytes]
 
 
 def _iter_pages(driver: psycopg.Connection, reason: str | None, limit: int) -> Iterator[list[_Row]]:
-    """Pages of rows, oldest first; each page is read after the one before was committed."""
-    after: tuple[datetime, UUID] | None = None
-    left = limit
-    while left > 0:
+    """Pages of rows, oldest first; each page is read after the one before was committed.
+
+    What to try is settled before the first page: a part that this run itself puts back into
+    quarantine is not tried again.
+    """
+    with driver.transaction(), driver.cursor() as cursor:
+        cursor.execute(
+            "select id, octet_length(payload) from pipeline.quarantine where kind <> %(file)s "
+            "and (%(reason)s::text is null or reason = %(reason)s) "
+            "order by quarantined_at, id limit %(limit)s",
+            {"file": _FILE_KIND, "reason": reason, "limit": limit},
+        )
+        waiting: deque[tuple[UUID, int]] = deque(cursor.fetchall())
+    while waiting:
+        page: list[UUID] = []
+        page_bytes = 0
+        while waiting and len(page) < _ROWS_PER_CHUNK and page_bytes < _CHUNK_BYTES:
+            row_id, size = waiting.popleft()
+            page.append(row_id)
+            page_bytes += size
         with driver.transaction(), driver.cursor() as cursor:
             cursor.execute(
-                "select id, batch_id, source_name, line, payload, quarantined_at "
-                "from pipeline.quarantine where kind <> %(file)s "
-                "and (%(reason)s::text is null or reason = %(reason)s) "
-                "and (%(at)s::timestamptz is null or (quarantined_at, id) > (%(at)s, %(id)s)) "
-                "order by quarantined_at, id limit %(limit)s",
-                {
-                    "file": _FILE_KIND,
-                    "reason": reason,
-                    "at": after and after[0],
-                    "id": after and after[1],
-                    "limit": min(left, _ROWS_PER_CHUNK),
-                },
+                "select id, batch_id, source_name, line, payload from pipeline.quarantine "
+                "where id = any(%s) order by quarantined_at, id",
+                [page],
             )
-            rows = cursor.fetchall()
-        if not rows:
-            return
-        left -= len(rows)
-        after = (rows[-1][5], rows[-1][0])
-        yield [(row[0], row[1], row[2], row[3], row[4]) for row in rows]
+            rows: list[_Row] = cursor.fetchall()
+        if rows:
+            yield rows
