@@ -161,6 +161,22 @@ def test_a_late_message_joins_two_conversations_with_all_that_belongs_to_them(
     assert_consistent(inbound)
 
 
+def test_joined_conversations_keep_the_row_of_the_earliest_and_the_summary_of_the_latest(
+    inbound: Inbound,
+) -> None:
+    start = -IDLE - HOUR
+    inbound.say(message(start))
+    earliest = inbound.one("select id from conversations")
+    inbound.say(message(0))
+    inbound.execute("update session_context set summary = 'resumo da conversa de hoje'")
+    inbound.say(message(start + 2 * HOUR))
+    assert inbound.one("select id from conversations") == earliest
+    assert inbound.one("select conversation_id, summary from session_context") == (
+        *earliest,
+        "resumo da conversa de hoje",
+    )
+
+
 @pytest.mark.parametrize("status", ["waiting", "transferred"])
 def test_a_joined_conversation_stays_with_the_person_it_was_given_to(
     inbound: Inbound, status: str

@@ -31,11 +31,13 @@ _STATUSES = "copy incoming_statuses from stdin"
 _QUARANTINE = "copy incoming_quarantine from stdin"
 
 _TO_PEOPLE = ("lock_identities", "resolve_people", "settle_identities", "touch_users")
-_TO_MESSAGES = (
+_JOIN = (
+    "absorb_marks",
     "absorb_messages",
     "absorb_tickets",
-    "absorb_contexts",
-    "absorb_totals",
+    "absorb_earlier_contexts",
+    "absorb_context",
+    "absorb_state",
     "absorb_conversations",
 )
 
@@ -153,7 +155,7 @@ def _merge_messages(
         cursor.execute("analyze islands")
         cursor.execute("select exists (select from islands where absorbed <> '{}')")
         if _row(cursor)[0]:
-            for name in _TO_MESSAGES:
+            for name in _JOIN:
                 cursor.execute(_SQL[name])
         cursor.execute(_SQL["close_conversations"])
         cursor.execute(_SQL["extend_conversations"])

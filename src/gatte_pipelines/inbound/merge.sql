@@ -90,6 +90,7 @@ create temporary table if not exists islands (
     conversation_id uuid not null,
     is_new boolean not null,
     absorbed uuid[] not null,
+    latest uuid,
     span_from timestamptz not null,
     span_to timestamptz not null,
     added int not null,
@@ -406,8 +407,7 @@ with grouped as (
     select
         user_id,
         island,
-        -- The latest one goes on: it may be with a person, and its context stays with it.
-        array_agg(conversation_id order by span_from desc, conversation_id desc)
+        array_agg(conversation_id order by span_from, conversation_id)
         filter (where conversation_id is not null) as members,
         min(span_from) as span_from,
         max(span_to) as span_to,
@@ -433,6 +433,7 @@ select
     coalesce(p.members[1], gen_random_uuid()),
     p.members is null,
     coalesce(p.members[2:], '{}'),
+    p.members[cardinality(p.members)],
     p.span_from,
     p.span_to,
     p.added,
@@ -443,13 +444,23 @@ select
         else 'closed'
     end::conversation_status
 from placed as p
-left join conversations as c on c.id = p.members[1];
+left join conversations as c on c.id = p.members[cardinality(p.members)];
+
+-- name: absorb_marks
+-- Where conversations are joined the earliest row stays; state, context and marks are those of the
+-- latest, which may be with a person.
+update messages as m
+set is_in_context = false
+from islands as i
+where
+    i.absorbed <> '{}'
+    and m.conversation_id = any(i.absorbed || i.conversation_id)
+    and m.conversation_id <> i.latest
+    and m.is_in_context;
 
 -- name: absorb_messages
 update messages as m
-set
-    conversation_id = i.conversation_id,
-    is_in_context = false
+set conversation_id = i.conversation_id
 from islands as i
 where m.conversation_id = any(i.absorbed) and i.absorbed <> '{}';
 
@@ -459,22 +470,39 @@ set conversation_id = i.conversation_id
 from islands as i
 where t.conversation_id = any(i.absorbed) and i.absorbed <> '{}';
 
--- name: absorb_contexts
+-- name: absorb_earlier_contexts
 delete from session_context as s
 using islands as i
-where s.conversation_id = any(i.absorbed) and i.absorbed <> '{}';
+where
+    i.absorbed <> '{}'
+    and s.conversation_id = any(i.absorbed || i.conversation_id)
+    and s.conversation_id <> i.latest;
 
--- name: absorb_totals
+-- name: absorb_context
+update session_context as s
+set conversation_id = i.conversation_id
+from islands as i
+where s.conversation_id = i.latest and i.absorbed <> '{}';
+
+-- name: absorb_state
 update conversations as c
-set total_messages = c.total_messages + a.total
+set
+    mode = a.mode,
+    current_flow = a.current_flow,
+    transferred_to = a.transferred_to,
+    total_messages = c.total_messages + a.total
 from (
     select
         i.conversation_id,
+        l.mode,
+        l.current_flow,
+        l.transferred_to,
         sum(o.total_messages) as total
     from islands as i
+    inner join conversations as l on i.latest = l.id
     inner join conversations as o on o.id = any(i.absorbed)
     where i.absorbed <> '{}'
-    group by i.conversation_id
+    group by i.conversation_id, l.mode, l.current_flow, l.transferred_to
 ) as a
 where c.id = a.conversation_id;
 
