@@ -65,7 +65,8 @@ def measure(stack: LocalStack, name: str) -> float:
     )
     seconds = time.perf_counter() - started
     ended = stack.api.read_run(run.run_id)
-    assert ended.ended_well, ended.message
+    if not ended.ended_well:
+        raise SystemExit(f"{name} ended as {ended.state_name}: {ended.message}")
     return seconds
 
 
@@ -74,7 +75,7 @@ def main() -> int:
     pairs = int(sys.argv[1]) if len(sys.argv) > 1 else PAIRS
     with tempfile.TemporaryDirectory() as folder:
         settings = Settings(home=Path(folder) / "home")
-        with LocalStack(settings, lambda line: None, schedules=False) as stack:
+        with LocalStack(settings, print, schedules=False) as stack:
             deploy_empty(stack, Path(folder))
             # The worker would take the runs; this program stands in its place.
             stack.api.pause_work_pool("gatte", paused=True)

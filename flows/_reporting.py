@@ -30,6 +30,9 @@ if TYPE_CHECKING:
 # Every flow imports this module before it runs, so nothing is sent to Prefect unredacted.
 install_log_redaction()
 
+# The local stack reads what stands between these.
+REPORT_OPENING, REPORT_CLOSING = "<!-- report: ", " -->"
+
 # Work that is over sooner needs no progress artifact: a minute run stays two requests short.
 PROGRESS_AFTER_SECONDS = 2.0
 # Each update is a request to the Prefect server, which on SQLite writes one at a time.
@@ -54,10 +57,9 @@ def run_operation(pipeline: str, *, as_of: str, **options: Any) -> RunReport:
         GatteError: The operation failed; the message holds no personal value and no secret.
         UnexpectedError: Likewise, for any other exception.
     """
-    # Imported here: the database driver costs a second that `prefect deploy` need not spend.
-    from gatte_pipelines.wiring import Wiring  # noqa: PLC0415
-
+    # Imported here: SQLAlchemy costs a second that `prefect deploy` need not spend.
     from gatte_pipelines.settings import Settings  # noqa: PLC0415
+    from gatte_pipelines.wiring import Wiring  # noqa: PLC0415
 
     instant = parse_as_of(as_of)
     progress = ProgressArtifact(artifact_key(pipeline, "progress"))
@@ -118,15 +120,15 @@ def counts_pt(report: RunReport) -> str:
 
 
 def write_artifacts(report: RunReport) -> None:
-    """Write the end card, with the whole report as its description, and the table of counts.
+    """Write the end card, which carries the whole report unseen, and the table of counts.
 
     A run that found nothing leaves no table: there is nothing to count, and 1,440 minute runs a
     day would each store an empty one.
     """
     create_markdown_artifact(
         key=artifact_key(report.pipeline),
-        markdown=report.summary_pt(),
-        description=report.to_json().decode(),
+        markdown=f"{report.summary_pt()}\n\n{embed_report(report)}",
+        description="Resultado da execução",
     )
     if report.outcome is not Outcome.SKIPPED:
         create_table_artifact(
@@ -134,6 +136,12 @@ def write_artifacts(report: RunReport) -> None:
             table=report.table_rows(),
             description=f"Balanço da execução `{report.run_id}`",
         )
+
+
+def embed_report(report: RunReport) -> str:
+    """The report as a comment of Markdown, for programs that read the card through the API."""
+    json = report.to_json().decode().replace(">", "\\u003e")
+    return f"{REPORT_OPENING}{json}{REPORT_CLOSING}"
 
 
 def artifact_key(pipeline: str, part: str = "") -> str:

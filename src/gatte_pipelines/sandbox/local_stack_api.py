@@ -6,6 +6,7 @@ it may not be imported, and would cost four seconds.
 
 from __future__ import annotations
 
+import re
 import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
@@ -13,10 +14,12 @@ from typing import Any, Self
 from uuid import uuid4
 
 import httpx
-import msgspec
 
 from gatte_pipelines.errors import PermanentError, RetryableError
 from gatte_pipelines.run_report import RunReport
+
+# How flows/_reporting.py hides the report in the end card.
+_REPORT = re.compile(r"<!-- report: (\{.*\}) -->")
 
 TERMINAL = frozenset({"COMPLETED", "FAILED", "CRASHED", "CANCELLED"})
 ACTIVE = ("RUNNING", "PENDING", "CANCELLING")
@@ -221,11 +224,9 @@ class PrefectApi:
     def read_report(self, run_id: str) -> RunReport | None:
         """The report of a flow run, which its end card carries, or None where it left none."""
         for artifact in self.read_artifacts(run_id):
-            if artifact.kind == "markdown":
-                try:
-                    return RunReport.from_json(artifact.description)
-                except msgspec.DecodeError:
-                    continue
+            match = _REPORT.search(str(artifact.data))
+            if match is not None:
+                return RunReport.from_json(match[1])
         return None
 
     def read_logs(self, run_id: str) -> str:
