@@ -158,7 +158,7 @@ class Chunk:
 
     def _add_rejected(self, unit: Rejected, line: int) -> None:
         self.quarantine_count += 1
-        if len(self.rejections) < MAX_REJECTIONS_TOLD:
+        if unit.reason != _EXPECTED and len(self.rejections) < MAX_REJECTIONS_TOLD:
             self.rejections.append((line, unit))
         field = _NULL if unit.field is None else unit.field
         self._quarantine.append(
@@ -227,3 +227,5 @@ class Chunk:
 
 # Enough for a person to see what is wrong with a file; all of them stand in the quarantine.
 MAX_REJECTIONS_TOLD = 5
+# Every image or location of a client; told one by one they would hide what is broken.
+_EXPECTED = "not_yet_supported"

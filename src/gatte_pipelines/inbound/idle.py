@@ -55,4 +55,4 @@ def expire(connection: Connection, report: RunReport, *, idle: timedelta) -> Non
     if not report.received:
         report.outcome, report.reason = Outcome.SKIPPED, "nothing_to_do"
         return
-    report.notes.append(f"{contexts} contextos expirados, {closed} conversas encerradas")
+    report.notes.append(f"contextos expirados: {contexts}; conversas encerradas: {closed}")

@@ -93,7 +93,7 @@ def watch(
     report.received, report.inserted, report.duplicate = len(notices), sent, len(told)
     if waiting:
         report.skipped["next_email"] = waiting
-    report.notes.append(f"{sent} avisos enviados por e-mail")
+    report.notes.append(f"avisos enviados por e-mail: {sent}")
 
 
 def _read_notices(
