@@ -46,7 +46,7 @@ def test_a_context_ends_exactly_at_its_time_with_the_marks_of_its_messages(
 ) -> None:
     report = expire(inbound, TTL)
     assert (report.received, report.updated) == (1, 1)
-    assert report.notes == ["1 contextos expirados, 0 conversas encerradas"]
+    assert report.notes == ["contextos expirados: 1; conversas encerradas: 0"]
     assert state(inbound) == ("open", None, 0, 0)
 
 

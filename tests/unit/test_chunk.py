@@ -158,6 +158,14 @@ def test_only_the_first_rejections_are_told() -> None:
     assert len(sealed(*many).rejections) == MAX_REJECTIONS_TOLD
 
 
+def test_kinds_that_are_expected_are_not_told_one_by_one() -> None:
+    expected = Rejected("image", "not_yet_supported", "messages[].type", b"{}")
+    broken = Rejected("text", "future", None, b"{1}")
+    chunk = sealed(*[expected] * 9, broken)
+    assert chunk.rejections == [(10, broken)]
+    assert chunk.quarantine_count == 10
+
+
 def test_the_period_covers_messages_and_statuses() -> None:
     chunk = sealed(message("a", NOW), StatusEvent("w", "sent", NOW - 9, None, None, None))
     assert (chunk.first_event_at, chunk.last_event_at) == (NOW - 9, NOW)

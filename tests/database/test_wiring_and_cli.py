@@ -1,0 +1,225 @@
+"""The command line as a person and a script meet it: results, messages and exit codes."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+from collections.abc import Callable
+from contextlib import AbstractContextManager
+from pathlib import Path
+from typing import Any
+
+import pytest
+from typer.testing import CliRunner
+
+from gatte_pipelines.cli import app
+from gatte_pipelines.errors import ConfigurationError
+from gatte_pipelines.run_report import Outcome, RunReport
+from gatte_pipelines.settings import Settings
+from gatte_pipelines.wiring import OPERATIONS, Wiring
+from tests.inbound import AS_OF, NOW, Inbound
+from tests.postgres import ID_KEY, TestDatabase
+from tests.webhooks import ANA, contact, jsonl, text_message, texts
+
+MakeDatabase = Callable[..., AbstractContextManager[TestDatabase]]
+HIDDEN = "valor-que-ninguem-pode-ver"
+
+
+@pytest.fixture
+def inbound(database: TestDatabase) -> Inbound:
+    return Inbound(database)
+
+
+def gatte(inbound: Inbound, *arguments: str, **environment: str) -> Any:
+    """Run the command line over the test's database; never a traceback."""
+    settings = inbound.settings
+    values = {
+        "GATTE_HOME": str(settings.home),
+        "GATTE_DATABASE_URL": settings.database_url or "",
+        "GATTE_MIGRATION_DATABASE_URL": settings.migration_database_url or "",
+        "GATTE_INBOUND_URL": settings.inbound_url,
+        "GATTE_ID_KEY": ID_KEY.decode(),
+    } | environment
+    done = subprocess.run(
+        [sys.executable, "-m", "gatte_pipelines.cli", *arguments],
+        env=dict(os.environ) | values,
+        capture_output=True,
+        text=True,
+        timeout=120,
+        check=False,
+    )
+    assert "Traceback" not in done.stderr
+    assert HIDDEN not in done.stdout + done.stderr
+    return done
+
+
+def test_the_registry_has_the_pipelines_of_this_project() -> None:
+    assert set(OPERATIONS) == {
+        "inbound_messages",
+        "quarantine_replay",
+        "session_context_expiry",
+        "watchdog",
+    }
+
+
+def test_a_pipeline_that_does_not_exist_is_named(inbound: Inbound) -> None:
+    with pytest.raises(ConfigurationError, match="no pipeline is called nonsense"):
+        inbound.run("nonsense")
+
+
+def test_the_key_of_an_embedded_database_is_made_once_for_its_owner_only(tmp_path: Path) -> None:
+    made = [Wiring(Settings(home=tmp_path / "home")).message_ids.fingerprint() for _ in range(2)]
+    other = Wiring(Settings(home=tmp_path / "other")).message_ids.fingerprint()
+    assert made[0] == made[1] != other
+    assert [path.name for path in (tmp_path / "home").iterdir()] == ["id_key"]
+    assert (tmp_path / "home" / "id_key").stat().st_mode & 0o777 == 0o600
+
+
+def test_a_given_key_wins_over_the_embedded_one(tmp_path: Path) -> None:
+    given = Wiring(Settings(home=tmp_path / "home", id_key=ID_KEY)).message_ids
+    assert given.fingerprint() != Wiring(Settings(home=tmp_path / "home")).message_ids.fingerprint()
+
+
+def test_an_embedded_database_that_was_never_set_up_is_not_made_by_the_way(
+    tmp_path: Path,
+) -> None:
+    with (
+        Wiring(Settings(home=tmp_path / "home")) as wiring,
+        pytest.raises(ConfigurationError, match="gatte db migrate"),
+    ):
+        wiring.run("inbound_messages")
+    assert not (tmp_path / "home" / "postgres").exists()
+
+
+def test_the_last_line_of_a_load_is_its_balanced_report(inbound: Inbound) -> None:
+    body = texts(text_message("w1", NOW, body=HIDDEN), contacts=[contact(ANA, HIDDEN)])
+    inbound.put("lote.jsonl", jsonl(body, b"{"))
+    done = gatte(inbound, "inbound", "load", "--json", "--as-of", "2026-03-02T12:00:00-03:00")
+    assert done.returncode == 0
+    report = RunReport.from_json(done.stdout.splitlines()[-1])
+    report.balance()
+    assert (report.as_of, report.received, report.inserted) == (AS_OF, 2, 1)
+    assert report.quarantined == {"malformed_json": 1}
+
+
+def test_a_load_shows_a_card_in_portuguese(inbound: Inbound) -> None:
+    inbound.put("lote[b].jsonl", jsonl(texts(text_message("w1", NOW)), b"{"))
+    done = gatte(inbound, "inbound", "load")
+    assert done.returncode == 0, "bad records are no failure of the run"
+    for words in (
+        "Entrada de mensagens: concluída",
+        "lote[b].jsonl, linha 2: JSON malformado [malformed_json] (em quarentena)",
+        "recebidos",
+        "inseridos",
+    ):
+        assert words in done.stdout
+    listed = gatte(inbound, "quarantine", "list")
+    for words in ("JSON malformado", "malformed_json", "lote[b].jsonl", "gatte quarantine replay"):
+        assert words in listed.stdout
+
+
+def test_the_quarantine_can_be_listed_and_replayed_by_a_script(inbound: Inbound) -> None:
+    inbound.send(texts(text_message("a", NOW + 3600, body=HIDDEN)), b"{")
+    listed = json.loads(gatte(inbound, "quarantine", "list", "--json").stdout.splitlines()[-1])
+    assert listed["counts"] == {"future": 1, "malformed_json": 1}
+    assert {entry["line"] for entry in listed["entries"]} == {1, 2}
+    done = gatte(inbound, "quarantine", "replay", "--reason", "future", "--json")
+    report = RunReport.from_json(done.stdout.splitlines()[-1])
+    assert (done.returncode, report.inserted) == (0, 1)
+
+
+def test_an_empty_quarantine_says_so(inbound: Inbound) -> None:
+    assert "a quarentena está vazia" in gatte(inbound, "quarantine", "list").stdout
+
+
+def test_nothing_to_do_is_said_and_is_no_failure(inbound: Inbound) -> None:
+    done = gatte(inbound, "contexts", "expire", "--json")
+    assert done.returncode == 0
+    assert RunReport.from_json(done.stdout.splitlines()[-1]).outcome is Outcome.SKIPPED
+    assert "nada a fazer" in gatte(inbound, "inbound", "load").stdout
+
+
+@pytest.mark.parametrize("text", ["2026-03-02T12:00:00", "ontem", "2026-03-02", "1700000000"])
+def test_an_instant_without_offset_is_refused(text: str) -> None:
+    result = CliRunner().invoke(app, ["inbound", "load", "--as-of", text])
+    assert isinstance(result.exception, ConfigurationError)
+
+
+def test_a_refused_instant_is_told_with_an_example(inbound: Inbound) -> None:
+    done = gatte(inbound, "inbound", "load", "--as-of", "ontem")
+    assert (done.returncode, done.stderr) == (
+        2,
+        "error: --as-of must be an ISO 8601 instant with offset, "
+        "such as 2026-11-22T10:00:00-03:00\n",
+    )
+
+
+def test_a_file_that_is_not_there_is_one_line_and_a_failure(inbound: Inbound) -> None:
+    done = gatte(inbound, "inbound", "load", "ausente.json")
+    assert (done.returncode, done.stderr) == (1, "error: ausente.json: no such file\n")
+
+
+def test_settings_that_cannot_work_exit_with_two_and_name_what_to_change(
+    inbound: Inbound, tmp_path: Path
+) -> None:
+    inbound.say(text_message("w1", NOW))
+    url = (inbound.settings.database_url or "").replace(inbound.database.name, "ausente")
+    for changes, words in (
+        ({"GATTE_DATABASE_URL": url}, "no such database"),
+        ({"GATTE_DATABASE_URL": HIDDEN}, "GATTE_DATABASE_URL"),
+        ({"GATTE_ID_KEY": ""}, "GATTE_ID_KEY is not set"),
+        ({"GATTE_ID_KEY": "another-key-than-the-first"}, "Restore the former key"),
+        ({"GATTE_ID_KEY": "short"}, "GATTE_ID_KEY must have"),
+        ({"GATTE_INBOUND_URL": str(tmp_path / "ausente")}, "GATTE_INBOUND_URL"),
+    ):
+        done = gatte(inbound, "inbound", "load", **changes)
+        assert done.returncode == 2, changes
+        assert words in done.stderr, changes
+
+
+def test_a_server_that_is_down_exits_as_a_temporary_failure(
+    inbound: Inbound, tmp_path: Path
+) -> None:
+    url = f"postgresql://gatte_pipeline@/gatte?host={tmp_path}"
+    done = gatte(inbound, "inbound", "load", GATTE_DATABASE_URL=url)
+    assert done.returncode == 75
+    assert "is the server running" in done.stderr
+
+
+def test_a_check_of_a_migrated_database_finds_nothing(inbound: Inbound) -> None:
+    done = gatte(inbound, "db", "check", "--json")
+    assert (done.returncode, json.loads(done.stdout)) == (0, {"differences": []})
+
+
+def test_a_check_that_finds_a_difference_exits_with_one_and_names_it(inbound: Inbound) -> None:
+    inbound.execute("alter table users alter column is_client drop not null")
+    done = gatte(inbound, "db", "check")
+    assert done.returncode == 1
+    assert "users" in done.stdout
+    assert "is_client" in done.stdout
+
+
+def test_migrating_brings_an_empty_database_to_work_and_again_does_nothing(
+    make_database: MakeDatabase,
+) -> None:
+    with make_database(template="template0") as empty:
+        inbound = Inbound(empty)
+        inbound.put("a.jsonl", texts(text_message("w1", NOW)))
+        refused = gatte(inbound, "inbound", "load")
+        assert (refused.returncode, "gatte db migrate" in refused.stderr) == (2, True)
+        first = json.loads(gatte(inbound, "db", "migrate", "--json").stdout)
+        second = json.loads(gatte(inbound, "db", "migrate", "--json").stdout)
+        assert first["migrations"]
+        assert second == {"migrations": [], "missing_roles": []}
+        assert inbound.load().inserted == 1
+
+
+def test_a_missing_mail_setting_is_named(inbound: Inbound) -> None:
+    done = gatte(inbound, "watchdog")
+    assert (done.returncode, "GATTE_SMTP_URL" in done.stderr) == (2, True)
+
+
+def test_a_command_that_does_not_exist_is_a_usage_error(inbound: Inbound) -> None:
+    assert gatte(inbound, "nonsense").returncode == 2
