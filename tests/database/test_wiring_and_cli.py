@@ -165,6 +165,7 @@ def test_settings_that_cannot_work_exit_with_two_and_name_what_to_change(
     inbound: Inbound, tmp_path: Path
 ) -> None:
     inbound.say(text_message("w1", NOW))
+    inbound.put("lote.jsonl", texts(text_message("w2", NOW)))
     url = (inbound.settings.database_url or "").replace(inbound.database.name, "ausente")
     for changes, words in (
         ({"GATTE_DATABASE_URL": url}, "no such database"),
@@ -177,6 +178,7 @@ def test_settings_that_cannot_work_exit_with_two_and_name_what_to_change(
         done = gatte(inbound, "inbound", "load", **changes)
         assert done.returncode == 2, changes
         assert words in done.stderr, changes
+    assert inbound.load().inserted == 1, "the file waited"
 
 
 def test_a_server_that_is_down_exits_as_a_temporary_failure(
