@@ -65,6 +65,23 @@ class Counts(msgspec.Struct, kw_only=True):
             + sum(self.quarantined.values())
         )
 
+    def balance(self, of: str = "a part of a run") -> None:
+        """Check rule S10.
+
+        Args:
+            of: What these counts are of, for the error.
+
+        Raises:
+            ImbalanceError: The parts do not add up to ``received``.
+        """
+        if self.accounted != self.received:
+            raise ImbalanceError(
+                f"{of}: received {self.received}, accounted for {self.accounted} "
+                f"(inserted {self.inserted}, updated {self.updated}, duplicate {self.duplicate}, "
+                f"skipped {sum(self.skipped.values())}, "
+                f"quarantined {sum(self.quarantined.values())})"
+            )
+
     def add(self, other: Counts) -> None:
         """Add the counts of ``other``, a part of this."""
         self.received += other.received
@@ -95,20 +112,6 @@ class RunReport(Counts, kw_only=True, rename={"period_from": "from", "period_to"
     notes: list[str] = []
     outcome: Outcome = Outcome.COMPLETED
     reason: str | None = None
-
-    def balance(self) -> None:
-        """Check rule S10.
-
-        Raises:
-            ImbalanceError: The parts do not add up to ``received``.
-        """
-        if self.accounted != self.received:
-            raise ImbalanceError(
-                f"{self.pipeline}: received {self.received}, accounted for {self.accounted} "
-                f"(inserted {self.inserted}, updated {self.updated}, duplicate {self.duplicate}, "
-                f"skipped {sum(self.skipped.values())}, "
-                f"quarantined {sum(self.quarantined.values())})"
-            )
 
     def to_json(self) -> bytes:
         """The report as one line of JSON."""

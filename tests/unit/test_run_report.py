@@ -65,7 +65,7 @@ def test_one_unit_too_many_or_too_few_fails(part: str, difference: int) -> None:
     report = _full()
     setattr(report, part, getattr(report, part) + difference)
     with pytest.raises(ImbalanceError):
-        report.balance()
+        report.balance("inbound_messages")
 
 
 @pytest.mark.parametrize("part", ["skipped", "quarantined"])
@@ -73,12 +73,12 @@ def test_one_unit_too_many_under_a_reason_fails(part: str) -> None:
     report = _full()
     getattr(report, part)["new_reason"] = 1
     with pytest.raises(ImbalanceError):
-        report.balance()
+        report.balance("inbound_messages")
 
 
 def test_an_imbalance_names_every_part_and_is_permanent() -> None:
     with pytest.raises(ImbalanceError) as caught:
-        _report(received=10, inserted=1, updated=2, duplicate=3, skipped={"a": 1, "b": 1}).balance()
+        _report(received=10, inserted=1, updated=2, duplicate=3, skipped={"a": 1, "b": 1}).balance("inbound_messages")
     assert caught.value.message == (
         "inbound_messages: received 10, accounted for 8 "
         "(inserted 1, updated 2, duplicate 3, skipped 2, quarantined 0)"

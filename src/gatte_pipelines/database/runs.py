@@ -66,7 +66,7 @@ def _run(
         body(report)
         _assert_committed(connection, report)
         report.seconds = round(time.monotonic() - started, 3)
-        report.balance()
+        report.balance(report.pipeline)
     except BaseException as error:
         report.seconds = round(time.monotonic() - started, 3)
         report.outcome = Outcome.FAILED

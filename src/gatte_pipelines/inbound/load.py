@@ -352,6 +352,7 @@ class ChunkWriter:
                 if statuses is not None:
                     counts.add(statuses.result())
                 record(cursor, chunk, counts)
+                counts.balance(f"the chunk up to line {chunk.lines}")
                 return counts
 
             return _again(self.driver, merge)
