@@ -16,7 +16,7 @@ from tests.inbound import AS_OF, HOUR, NOW, Inbound
 from tests.postgres import ID_KEY, TestDatabase
 from tests.webhooks import ANA, BRUNO, change, contact, line, status, text_message, texts
 
-MOBILE, MOBILE_OLD = "5511987650001", "551187650001"
+MOBILE, MOBILE_OLD = "5511960001234", "551160001234"
 LANDLINE = "551133330001"
 BSUID = "BR.13491208655302741918"
 IDS = MessageIds(ID_KEY)

@@ -13,8 +13,8 @@ from gatte_pipelines.inbound.envelope import Empty, Rejected, StatusEvent, TextM
 from gatte_pipelines.inbound.ids import MessageIds
 
 IDS = MessageIds(b"obviously-no-production-key")
-ANA, ANA_OLD, BRUNO = "5511900000001", "551190000001", "5511900000002"
-MOBILE, MOBILE_OLD = "5511987654321", "551187654321"
+ANA, BRUNO = "5511900000001", "5511900000002"
+MOBILE, MOBILE_OLD = "5511960001234", "551160001234"
 NOW = 1_780_000_000
 
 
