@@ -23,6 +23,8 @@ from gatte_pipelines.errors import ConfigurationError
 # Under home: which processes a running stack has, and the lock that its owner holds.
 RECORD, LOCK = "stack.json", "stack.lock"
 STOP_POLL_SECONDS = 0.1
+# A killed process is gone at once, unless it waits for a disk.
+KILL_SECONDS = 10.0
 # A log larger than this is set aside when its process starts.
 MAX_LOG_BYTES = 10_000_000
 
@@ -197,9 +199,15 @@ def is_group_alive(group: int) -> bool:
 
 
 def kill_group(group: int) -> None:
-    """Kill every process of a group at once."""
+    """Kill every process of a group at once and wait until they are gone.
+
+    Who comes next may look at what they held: the embedded database stops with its last user.
+    """
     with contextlib.suppress(ProcessLookupError, PermissionError):
         os.killpg(group, signal.SIGKILL)
+    ends_at = time.monotonic() + KILL_SECONDS
+    while is_group_alive(group) and time.monotonic() < ends_at:
+        time.sleep(STOP_POLL_SECONDS)
 
 
 def stop_recorded(record: ProcessRecord, timeout_seconds: float) -> None:
