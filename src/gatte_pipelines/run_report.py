@@ -148,9 +148,10 @@ class RunReport(Counts, kw_only=True, rename={"period_from": "from", "period_to"
             parts.append(f"Motivo: {reason_pt(self.reason)}.")
         if self.received:
             parts.append(
-                f"**{_n(self.received)}** recebidos em {_seconds(self.seconds)}: "
-                f"{_n(self.inserted)} inseridos, {_n(self.updated)} atualizados, "
-                f"{_n(self.duplicate)} repetidos, {_n(sum(self.skipped.values()))} ignorados, "
+                f"**{_of(self.received, 'recebido')}** em {_seconds(self.seconds)}: "
+                f"{_of(self.inserted, 'inserido')}, {_of(self.updated, 'atualizado')}, "
+                f"{_of(self.duplicate, 'repetido')}, "
+                f"{_of(sum(self.skipped.values()), 'ignorado')}, "
                 f"{_n(sum(self.quarantined.values()))} em quarentena."
             )
         if self.quarantined:
@@ -196,6 +197,11 @@ _REASONS_PT = {
 def reason_pt(reason: str) -> str:
     """The Portuguese words for a reason code; the code itself where there are none."""
     return _REASONS_PT.get(reason, reason)
+
+
+def _of(number: int, word: str) -> str:
+    """A number with its word, in the plural where it is not one."""
+    return f"{_n(number)} {word}" if number == 1 else f"{_n(number)} {word}s"
 
 
 def _seconds(seconds: float) -> str:

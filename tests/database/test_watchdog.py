@@ -148,8 +148,8 @@ def test_the_watchdog_does_not_tell_of_itself(watched: Inbound, smtp: SmtpStandI
 def test_one_email_holds_no_more_than_fifty_and_the_rest_follows(
     watched: Inbound, smtp: SmtpStandIn
 ) -> None:
-    for _ in range(53):
-        record(watched, outcome="failed", pipeline="quarantine_replay")
+    for number in range(53):
+        record(watched, outcome="failed", pipeline="quarantine_replay", reason=f"Error{number}")
     first = watched.run("watchdog", as_of=now())
     assert (first.inserted, first.skipped) == (50, {"next_email": 3})
     assert watched.run("watchdog", as_of=now()).inserted == 3

@@ -78,7 +78,9 @@ def test_one_unit_too_many_under_a_reason_fails(part: str) -> None:
 
 def test_an_imbalance_names_every_part_and_is_permanent() -> None:
     with pytest.raises(ImbalanceError) as caught:
-        _report(received=10, inserted=1, updated=2, duplicate=3, skipped={"a": 1, "b": 1}).balance("inbound_messages")
+        _report(received=10, inserted=1, updated=2, duplicate=3, skipped={"a": 1, "b": 1}).balance(
+            "inbound_messages"
+        )
     assert caught.value.message == (
         "inbound_messages: received 10, accounted for 8 "
         "(inserted 1, updated 2, duplicate 3, skipped 2, quarantined 0)"
@@ -179,7 +181,7 @@ def test_json_of_another_shape_is_refused() -> None:
 def test_the_end_card_says_what_happened_in_portuguese() -> None:
     assert _full().summary_pt() == (
         "### Entrada de mensagens: concluída\n\n"
-        "**12.345** recebidos em 12,3 s: 12.000 inseridos, 40 atualizados, 300 repetidos, "
+        "**12.345 recebidos** em 12,3 s: 12.000 inseridos, 40 atualizados, 300 repetidos, "
         "3 ignorados, 2 em quarentena.\n\n"
         "Para ver a quarentena: `gatte quarantine list`. "
         "Para tentar de novo: execute o fluxo *quarantine_replay*.\n\n"

@@ -50,8 +50,10 @@ def test_a_good_run_is_not_worth_an_email(outcome: str) -> None:
 
 
 def test_a_failed_run_is_told_with_its_error() -> None:
-    (notice,) = notices(runs=[run(outcome="failed", error="the database is away")])
-    assert (notice.key, notice.kind) == ("failed:r1", "failed")
+    failed = run(outcome="failed", reason="RetryableError", error="the database is away")
+    (notice,) = notices(runs=[failed])
+    key = "failed:inbound_messages:RetryableError:2026-03-02"
+    assert (notice.key, notice.kind) == (key, "failed")
     assert notice.text == ("inbound_messages: falhou em 02/03/2026 14:55 UTC: the database is away")
 
 
@@ -109,7 +111,20 @@ def test_what_only_the_orchestrator_knows_is_told_and_nothing_twice() -> None:
         for run_id in ("r1", "r2")
     ]
     found = notices(runs=[run(outcome="failed")], orchestrator=failures)
-    assert [notice.key for notice in found] == ["failed:r1", "orchestrator:r2:Crashed"]
+    assert [notice.key for notice in found] == [
+        "failed:inbound_messages:unknown:2026-03-02",
+        "orchestrator:inbound_messages:Crashed:agora",
+    ]
+
+
+def test_what_fails_the_same_way_every_minute_is_told_once_a_day() -> None:
+    runs = [
+        run(run_id=f"r{n}", outcome="failed", reason=reason, started_at=AS_OF - n * MINUTE)
+        for n, reason in enumerate(["RetryableError", "RetryableError", "BadInputError"])
+    ]
+    assert len(notices(runs=runs)) == 2
+    yesterday = run(run_id="r9", outcome="failed", started_at=AS_OF - timedelta(days=1))
+    assert len(notices(runs=[run(outcome="failed"), yesterday])) == 2
 
 
 @pytest.mark.parametrize(("count", "words"), [(1, "1 aviso das"), (2, "2 avisos das")])
@@ -120,4 +135,4 @@ def test_the_email_lists_every_notice_in_portuguese(count: int, words: str) -> N
     assert [line for line in text.splitlines() if line.startswith("- ")] == [
         f"- texto {n}" for n in range(count)
     ]
-    assert "Cada aviso é enviado uma só vez." in text
+    assert "Cada aviso é enviado uma só vez; falhas iguais, uma vez por dia." in text

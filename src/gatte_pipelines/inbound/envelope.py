@@ -22,6 +22,11 @@ WHATSAPP_OBJECT = "whatsapp_business_account"
 FUTURE_TOLERANCE_SECONDS = 600
 MAX_WAMID_CHARACTERS = 512
 MAX_NAME_CHARACTERS = 150  # DOC 01: users.name VARCHAR(150)
+# Every quarantined unit keeps a copy of what it shares with its neighbours (metadata, a contact).
+# Meta's have some hundred bytes; a hostile one times a thousand units must not fill the memory.
+_MAX_KEPT_BYTES = 4096
+# WhatsApp is of 2009; an earlier event time is no time at all.
+_EARLIEST = 1_230_768_000
 STATUSES = frozenset({"sent", "delivered", "read", "played", "failed"})
 
 # ISO country, a dot, up to 128 alphanumerics; parents of managed businesses add "ENT." (§3.6).
@@ -148,6 +153,72 @@ class _Status(msgspec.Struct):
     pricing: _Pricing | None = None
     errors: list[_StatusError] | None = None
     biz_opaque_callback_data: str | None = None
+
+
+class _Contacts:
+    """The contacts of one change, read once and found by id, never by place (§3.2).
+
+    A hostile change may hold as many contacts as messages; looking through all for each would
+    never end.
+    """
+
+    __slots__ = ("_by_id", "_error", "_is_read", "_raws", "_unreadable")
+
+    def __init__(self, raws: list[msgspec.Raw]) -> None:
+        self._raws = raws
+        self._is_read = False
+        self._by_id: dict[tuple[str, str], tuple[_Contact, msgspec.Raw]] = {}
+        self._unreadable: list[msgspec.Raw] = []
+        self._error: _InvalidUnitError | None = None
+
+    def find(self, wa_id: str | None, bsuid: str | None) -> tuple[_Contact, msgspec.Raw] | None:
+        """The contact of a sender with its bytes; None where there is none."""
+        if not self._is_read:
+            self._read()
+        found = None
+        if wa_id is not None:
+            found = self._by_id.get(("wa_id", wa_id))
+        if found is None and bsuid is not None:
+            found = self._by_id.get(("user_id", bsuid))
+        return found
+
+    def raise_unreadable(self) -> None:
+        """A contact that cannot be read is the sender's only where no other one is."""
+        if self._error is not None:
+            raise self._error
+
+    def kept_for(self, sender: _Sender) -> list[msgspec.Raw]:
+        """What a quarantined message of ``sender`` keeps: its own contact, nobody else's name.
+
+        Where no contact is the sender's, those that cannot be read may be.
+        """
+        # Of a message that cannot be loaded, these may be anything.
+        wa_id = sender.wa_id if isinstance(sender.wa_id, str) else None
+        bsuid = sender.bsuid if isinstance(sender.bsuid, str) else None
+        found = self.find(wa_id, bsuid)
+        kept = self._unreadable if found is None else [found[1]]
+        return kept if sum(len(bytes(raw)) for raw in kept) <= _MAX_KEPT_BYTES else []
+
+    def _read(self) -> None:
+        self._is_read = True
+        for raw in self._raws:
+            try:
+                contact = _contact.decode(raw)
+            except msgspec.ValidationError as error:
+                reason, field = _describe(error)
+                self._refuse(raw, _InvalidUnitError(reason, _join("contacts[]", field)))
+                continue
+            except (msgspec.DecodeError, UnicodeDecodeError):
+                self._refuse(raw, _InvalidUnitError("invalid_utf8", "contacts[]"))
+                continue
+            if contact.wa_id is not None:
+                self._by_id.setdefault(("wa_id", contact.wa_id), (contact, raw))
+            if contact.user_id is not None:
+                self._by_id.setdefault(("user_id", contact.user_id), (contact, raw))
+
+    def _refuse(self, raw: msgspec.Raw, error: _InvalidUnitError) -> None:
+        self._unreadable.append(raw)
+        self._error = error
 
 
 class _InvalidUnitError(ValueError):
@@ -301,13 +372,15 @@ def _iter_change(change: _Change, entry_id: msgspec.Raw, latest: int) -> Iterato
 
 
 def _iter_value(value: _Value, entry_id: msgspec.Raw, latest: int) -> Iterator[Unit]:
-    contacts = value.contacts or []
+    contacts = _Contacts(value.contacts or [])
+    if len(bytes(value.metadata)) > _MAX_KEPT_BYTES:
+        value.metadata = msgspec.Raw()
     for raw in value.messages or ():
         yield _message_unit(raw, contacts, value, entry_id, latest)
     for raw in value.statuses or ():
         yield _status_unit(raw, value, entry_id, latest)
     for raw in value.errors or ():
-        payload = _wrap_unit(entry_id, value, "errors", raw, [])
+        payload = _wrap_unit(entry_id, value, "errors", raw)
         yield Rejected("errors", "not_yet_supported", "errors[]", payload)
 
 
@@ -363,7 +436,7 @@ def _iter_other_field(change: _Change, entry_id: msgspec.Raw) -> Iterator[Unit]:
 
 def _message_unit(
     raw: msgspec.Raw,
-    contacts: list[msgspec.Raw],
+    contacts: _Contacts,
     value: _Value,
     entry_id: msgspec.Raw,
     latest: int,
@@ -386,7 +459,7 @@ def _message_unit(
     return Rejected(_kind_of(raw), reason, field, payload)
 
 
-def _text_message(message: _Message, contacts: list[msgspec.Raw], latest: int) -> TextMessage:
+def _text_message(message: _Message, contacts: _Contacts, latest: int) -> TextMessage:
     _check_wamid(message.id, "messages[].id")
     sent_at = _parse_timestamp(message.timestamp, "messages[].timestamp", latest)
     wa_id, bsuid = message.sender, message.from_user_id
@@ -408,31 +481,16 @@ def _text_message(message: _Message, contacts: list[msgspec.Raw], latest: int) -
 
 
 def _match_contact(
-    contacts: list[msgspec.Raw], wa_id: str | None, bsuid: str | None
+    contacts: _Contacts, wa_id: str | None, bsuid: str | None
 ) -> tuple[str | None, str | None]:
-    """Profile name and BSUID of the sender: matched by id, never by place (§3.2).
-
-    A contact that cannot be read is the sender's only where no other one is.
-    """
-    unreadable: _InvalidUnitError | None = None
-    for raw in contacts:
-        try:
-            contact = _contact.decode(raw)
-        except msgspec.ValidationError as error:
-            reason, field = _describe(error)
-            unreadable = _InvalidUnitError(reason, _join("contacts[]", field))
-            continue
-        except (msgspec.DecodeError, UnicodeDecodeError):
-            unreadable = _InvalidUnitError("invalid_utf8", "contacts[]")
-            continue
-        if (wa_id is not None and contact.wa_id == wa_id) or (
-            bsuid is not None and contact.user_id == bsuid
-        ):
-            name = contact.profile.name if contact.profile is not None else None
-            return _parse_name(name), contact.user_id
-    if unreadable is not None:
-        raise unreadable
-    return None, None
+    """Profile name and BSUID of the sender."""
+    found = contacts.find(wa_id, bsuid)
+    if found is None:
+        contacts.raise_unreadable()
+        return None, None
+    contact = found[0]
+    name = contact.profile.name if contact.profile is not None else None
+    return _parse_name(name), contact.user_id
 
 
 def _parse_name(name: str | None) -> str | None:
@@ -472,7 +530,7 @@ def _status_unit(raw: msgspec.Raw, value: _Value, entry_id: msgspec.Raw, latest:
         reason, field = "invalid_utf8", "statuses[]"
     except msgspec.DecodeError:
         reason, field = "malformed_json", "statuses[]"
-    return Rejected("status", reason, field, _wrap_unit(entry_id, value, "statuses", raw, []))
+    return Rejected("status", reason, field, _wrap_unit(entry_id, value, "statuses", raw))
 
 
 def _check_wamid(wamid: str, field: str) -> None:
@@ -492,7 +550,7 @@ def _parse_timestamp(text: str, field: str, latest: int) -> int:
     if not (text.isascii() and text.isdigit() and len(text) <= 18):
         raise _InvalidUnitError("invalid_timestamp", field)
     seconds = int(text)
-    if seconds == 0:
+    if seconds < _EARLIEST:
         raise _InvalidUnitError("invalid_timestamp", field)
     if seconds > latest:
         raise _InvalidUnitError("future", field)
@@ -528,39 +586,24 @@ def _wrap_unit(
     value: _Value,
     name: str,
     raw: msgspec.Raw,
-    contacts: list[msgspec.Raw],
+    contacts: _Contacts | None = None,
 ) -> bytes:
     """A notification that holds one unit and the contacts it needs."""
     parts: dict[str, Any] = {}
     if bytes(value.metadata):
         parts["metadata"] = value.metadata
-    if contacts:
-        parts["contacts"] = contacts if len(contacts) == 1 else _contacts_of(raw, contacts)
+    if contacts is not None and (kept := _kept_contacts(raw, contacts)):
+        parts["contacts"] = kept
     parts[name] = [raw]
     return _wrap(entry_id, "messages", _encode(parts))
 
 
-def _contacts_of(raw: msgspec.Raw, contacts: list[msgspec.Raw]) -> list[msgspec.Raw]:
-    """Only the sender's own contact: another person's name must not wait in this quarantine.
-
-    Where no contact is the sender's, those that cannot be read may be.
-    """
+def _kept_contacts(raw: msgspec.Raw, contacts: _Contacts) -> list[msgspec.Raw]:
     try:
         sender = _sender.decode(raw)
     except (msgspec.DecodeError, UnicodeDecodeError):
         return []
-    unreadable = []
-    for contact_raw in contacts:
-        try:
-            contact = _contact.decode(contact_raw)
-        except (msgspec.DecodeError, UnicodeDecodeError):
-            unreadable.append(contact_raw)
-            continue
-        if (contact.wa_id is not None and contact.wa_id == sender.wa_id) or (
-            contact.user_id is not None and contact.user_id == sender.bsuid
-        ):
-            return [contact_raw]
-    return unreadable
+    return contacts.kept_for(sender)
 
 
 def _wrap(entry_id: msgspec.Raw, field: str, value: bytes | msgspec.Raw) -> bytes:

@@ -43,6 +43,7 @@ PIPELINE = "inbound_messages"
 # One transaction. Larger chunks spare statements; smaller ones hold locks for less time and lose
 # less to a kill. At 50,000 a chunk takes about a second.
 CHUNK_UNITS = 50_000
+_BYTE_ORDER_MARK = b"\xef\xbb\xbf"  # some editors begin a file with it
 # A chunk also ends here, so that long texts cannot fill the memory.
 MAX_CHUNK_BYTES = 32 * 1024 * 1024
 # Meta posts at most 3 MB; a longer line is not a webhook body and must not fill the memory.
@@ -261,7 +262,8 @@ class _Decoder:
                 continue
             if isinstance(line, Rejected):
                 chunk.add(line, number)
-            elif body := line.strip():  # a line end must not tell a quarantined line from its copy
+            elif body := line.removeprefix(_BYTE_ORDER_MARK).strip():
+                # Without its line end: that must not tell a quarantined line from its copy.
                 for unit in iter_units(body, self._latest):
                     chunk.add(unit, number)
                 chunk.weight += len(line)

@@ -142,6 +142,7 @@ def _merge_messages(
     if _row(cursor)[0]:
         raise UserAppearedError
     cursor.execute(_SQL["lock_users"])
+    cursor.execute(_SQL["note_older_names"])
     cursor.execute(_SQL["update_users"])
     cursor.execute(_SQL["upsert_activity"])
     cursor.execute(_SQL["find_new_messages"])

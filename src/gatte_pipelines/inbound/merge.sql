@@ -60,6 +60,7 @@ create temporary table if not exists resolved_people (
 ) on commit delete rows;
 create temporary table if not exists touched_users (
     user_id uuid not null,
+    is_known boolean not null,
     first_at timestamptz not null,
     last_at timestamptz not null,
     name text,
@@ -106,13 +107,20 @@ insert into pipeline.user_identities (kind, value, user_id, valid_from)
 select
     i.kind,
     i.value,
-    coalesce(known.user_id, by_phone.user_id, p.new_user_id),
+    -- The phone wins: as an identity, then as the chatbot wrote it, then any other identity.
+    coalesce(
+        case when known.kind = 'phone_key' then known.user_id end,
+        by_phone.user_id,
+        known.user_id,
+        p.new_user_id
+    ),
     to_timestamp(i.first_at)
 from incoming_identities as i
 inner join incoming_people as p on i.person = p.person
 left join (
     select distinct on (k.person)
         k.person,
+        k.kind,
         u.user_id
     from incoming_identities as k
     inner join pipeline.user_identities as u
@@ -170,6 +178,7 @@ where
 insert into touched_users
 select
     r.user_id,
+    bool_or(u.id is not null),
     to_timestamp(min(p.first_at)),
     to_timestamp(max(p.last_at)),
     (
@@ -192,7 +201,26 @@ select
     ]
 from resolved_people as r
 inner join incoming_people as p on r.person = p.person
+left join users as u on r.user_id = u.id
 group by r.user_id;
+
+-- name: note_older_names
+-- A name that stood there before this project set any is the chatbot's. After the lock on the user:
+-- the trigger that notes the chatbot's names comes to these rows in the same order.
+insert into pipeline.user_activity as a (user_id, chatbot_named_at)
+select
+    t.user_id,
+    pipeline.clock()
+from touched_users as t
+inner join users as u on t.user_id = u.id
+left join pipeline.user_activity as o on t.user_id = o.user_id
+where
+    t.is_known
+    and u.name is not null
+    and o.name_at is null
+    and o.chatbot_named_at is null
+order by t.user_id
+on conflict (user_id) do update set chatbot_named_at = excluded.chatbot_named_at;
 
 -- name: insert_users
 insert into users (id, phone, name, is_client, created_at, updated_at)
@@ -383,7 +411,7 @@ measured as (
     select
         *,
         max(span_to) over (
-            partition by user_id order by span_from
+            partition by user_id order by span_from, message_id, conversation_id
             rows between unbounded preceding and 1 preceding
         ) as reached
     from laid
@@ -392,7 +420,8 @@ measured as (
 select
     user_id,
     count(*) filter (where reached is null or span_from - reached > %(idle)s) over (
-        partition by user_id order by span_from rows unbounded preceding
+        partition by user_id order by span_from, message_id, conversation_id
+        rows unbounded preceding
     ),
     span_from,
     span_to,

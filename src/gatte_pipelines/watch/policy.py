@@ -5,6 +5,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 
+from gatte_pipelines.business_time import business_date
+
 STALE_AFTER = {
     "inbound_messages": timedelta(minutes=15),
     "session_context_expiry": timedelta(hours=1),
@@ -51,7 +53,10 @@ class OrchestratorFailure:
 
 @dataclass(frozen=True, kw_only=True)
 class Notice:
-    """One thing to tell. ``key`` is the same whenever the same thing is met again."""
+    """One thing to tell. ``key`` is the same whenever the same thing is met again.
+
+    A pipeline that fails every minute of a day in the same way is one thing.
+    """
 
     key: str
     kind: str
@@ -75,18 +80,16 @@ def find_notices(
         first_run_at: Start of the first run ever, None on a new database.
         orchestrator: Flow runs that ended badly, also those that never reached the database.
     """
-    notices = [notice for run in runs if (notice := _of_run(run, as_of)) is not None]
+    found: dict[str, Notice] = {}
+    for run in runs:
+        if (notice := _of_run(run, as_of)) is not None:
+            found.setdefault(notice.key, notice)
     told = {run.run_id for run in runs}
-    notices += [
-        Notice(
-            key=f"orchestrator:{failure.run_id}:{failure.state}",
-            kind="orchestrator",
-            text=f"{failure.flow}: execução {failure.run_id} em estado {failure.state} "
-            f"desde {failure.at}" + (f": {failure.message}" if failure.message else ""),
-        )
-        for failure in orchestrator
-        if failure.run_id not in told
-    ]
+    for failure in orchestrator:
+        if failure.run_id not in told:
+            notice = _of_failure(failure)
+            found.setdefault(notice.key, notice)
+    notices = list(found.values())
     if first_run_at is not None:
         for pipeline, limit in STALE_AFTER.items():
             since = last_good.get(pipeline, first_run_at)
@@ -106,7 +109,7 @@ def _of_run(run: RecordedRun, as_of: datetime) -> Notice | None:
     when = f"{run.started_at:%d/%m/%Y %H:%M} UTC"
     if run.outcome == "failed":
         return Notice(
-            key=f"failed:{run.run_id}",
+            key=f"failed:{run.pipeline}:{run.reason or 'unknown'}:{business_date(run.started_at)}",
             kind="failed",
             text=f"{run.pipeline}: falhou em {when}: {run.error or 'sem detalhe'}",
         )
@@ -126,6 +129,15 @@ def _of_run(run: RecordedRun, as_of: datetime) -> Notice | None:
     return None
 
 
+def _of_failure(failure: OrchestratorFailure) -> Notice:
+    text = f"{failure.flow}: execução {failure.run_id} em estado {failure.state} desde {failure.at}"
+    return Notice(
+        key=f"orchestrator:{failure.flow}:{failure.state}:{failure.at[:10]}",
+        kind="orchestrator",
+        text=f"{text}: {failure.message}" if failure.message else text,
+    )
+
+
 def compose(notices: list[Notice]) -> tuple[str, str]:
     """Subject and text of the e-mail that tells these notices."""
     count = len(notices)
@@ -137,6 +149,6 @@ def compose(notices: list[Notice]) -> tuple[str, str]:
         "",
         "Detalhes: interface do Prefect (Runs) ou a tabela pipeline.runs.",
         "O que fazer em cada caso está em docs/runbook.md.",
-        "Cada aviso é enviado uma só vez.",
+        "Cada aviso é enviado uma só vez; falhas iguais, uma vez por dia.",
     ]
     return subject, "\n".join(lines) + "\n"
