@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable
+from contextlib import suppress
 from datetime import datetime
 from typing import TYPE_CHECKING, Any, Protocol, cast
 from uuid import UUID
@@ -189,6 +190,12 @@ class ProgressArtifact:
             self._show(100.0)
 
     def _show(self, percent: float) -> None:
+        # Called from the middle of the load: a server that is away for a moment must not end it.
+        with suppress(Exception):
+            self._send(percent)
+        self._due_at = self._clock() + PROGRESS_EVERY_SECONDS
+
+    def _send(self, percent: float) -> None:
         if self._artifact_id is None:
             # Called outside an event loop, so never a coroutine.
             self._artifact_id = cast(
@@ -199,4 +206,3 @@ class ProgressArtifact:
             )
         else:
             update_progress_artifact(self._artifact_id, progress=percent)
-        self._due_at = self._clock() + PROGRESS_EVERY_SECONDS

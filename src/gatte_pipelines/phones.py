@@ -14,8 +14,6 @@ import secrets
 from functools import lru_cache
 from typing import Final
 
-import phonenumbers
-
 _ASSIGNED_AREA_CODES: Final = """
     11 12 13 14 15 16 17 18 19 21 22 24 27 28 31 32 33 34 35 37 38 41 42 43 44 45 46 47 48 49
     51 53 54 55 61 62 63 64 65 66 67 68 69 71 73 74 75 77 79 81 82 83 84 85 86 87 88 89
@@ -95,6 +93,8 @@ def is_possible_wa_id(text: str) -> bool:
         return False
     if _POSSIBLE_IN_BRAZIL.fullmatch(text):
         return True
+    import phonenumbers  # noqa: PLC0415 - its tables cost 0.1 s that most runs need not spend
+
     try:
         number = phonenumbers.parse("+" + text)
     except phonenumbers.NumberParseException:

@@ -81,7 +81,7 @@ class Wiring:
 
         key = self.settings.id_key
         if key is None and self.settings.is_embedded:
-            key = _embedded_id_key(self.settings.home)
+            key = embedded_id_key(self.settings.home)
         return MessageIds(key)
 
     @property
@@ -179,7 +179,12 @@ def _register_secrets(settings: Settings) -> None:
             register_secret(str(password))
 
 
-def _embedded_id_key(home: Path) -> bytes:
+def embedded_id_key(home: Path) -> bytes:
+    """The key of the embedded database under ``home``, made on first use.
+
+    Raises:
+        ConfigurationError: Its file cannot be read or made.
+    """
     path = home / "id_key"
     try:
         home.mkdir(parents=True, exist_ok=True)

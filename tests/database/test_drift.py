@@ -15,7 +15,7 @@ from gatte_pipelines.database.drift import (
     Kind,
     compare_with_doc01,
 )
-from gatte_pipelines.database.tables import NINE
+from gatte_pipelines.database.names import NINE
 from tests.postgres import TestDatabase
 
 

@@ -9,7 +9,8 @@ import pytest
 from sqlalchemy import Connection, text
 
 from gatte_pipelines.database.engine import set_as_of
-from gatte_pipelines.database.tables import NINE, Base
+from gatte_pipelines.database.names import NINE
+from gatte_pipelines.database.tables import Base
 from gatte_pipelines.personal_data import CATALOGUE, Kind
 from tests.database.rows import whole_client
 from tests.postgres import TestDatabase

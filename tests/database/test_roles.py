@@ -14,8 +14,9 @@ from sqlalchemy.exc import ProgrammingError
 
 from gatte_pipelines.database import migrate, roles
 from gatte_pipelines.database.engine import connect, make_engine
+from gatte_pipelines.database.names import NINE
 from gatte_pipelines.database.pipeline_tables import PipelineBase
-from gatte_pipelines.database.tables import NINE, Base
+from gatte_pipelines.database.tables import Base
 from gatte_pipelines.errors import ConfigurationError
 from gatte_pipelines.personal_data import CATALOGUE, Kind
 from tests.database.rows import WHEN, insert, whole_client

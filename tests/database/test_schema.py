@@ -17,8 +17,9 @@ from sqlalchemy import Connection, text
 from gatte_pipelines.database import migrate, roles
 from gatte_pipelines.database.drift import ADDED_TRIGGERS
 from gatte_pipelines.database.engine import connect, make_engine
+from gatte_pipelines.database.names import NINE
 from gatte_pipelines.database.pipeline_tables import PipelineBase
-from gatte_pipelines.database.tables import ENUMS, NINE, Base
+from gatte_pipelines.database.tables import ENUMS, Base
 from gatte_pipelines.errors import ConfigurationError
 from gatte_pipelines.personal_data import CATALOGUE, is_reportable
 from tests.postgres import PostgresServer, TestDatabase

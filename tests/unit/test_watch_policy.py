@@ -107,13 +107,15 @@ def test_a_new_database_is_not_stale() -> None:
 
 def test_what_only_the_orchestrator_knows_is_told_and_nothing_twice() -> None:
     failures = [
-        OrchestratorFailure(flow="inbound_messages", run_id=run_id, state="Crashed", at="agora")
-        for run_id in ("r1", "r2")
+        OrchestratorFailure(
+            flow="inbound_messages", run_id=state, state=state, at="2026-03-02T14:56:00+00:00"
+        )
+        for state in ("Failed", "Crashed")
     ]
     found = notices(runs=[run(outcome="failed")], orchestrator=failures)
     assert [notice.key for notice in found] == [
         "failed:inbound_messages:unknown:2026-03-02",
-        "orchestrator:inbound_messages:Crashed:agora",
+        "orchestrator:inbound_messages:Crashed:2026-03-02",
     ]
 
 

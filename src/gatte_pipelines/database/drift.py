@@ -16,7 +16,8 @@ from sqlalchemy import Column, Connection, Index, Row, Table, UniqueConstraint, 
 from sqlalchemy.dialects import postgresql
 from sqlalchemy.types import Enum, TypeEngine
 
-from gatte_pipelines.database.tables import NINE, Base
+from gatte_pipelines.database.names import NINE
+from gatte_pipelines.database.tables import Base
 
 
 class Kind(StrEnum):

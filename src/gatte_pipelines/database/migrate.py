@@ -12,7 +12,7 @@ from sqlalchemy import Connection, text
 from sqlalchemy.exc import ProgrammingError
 
 from gatte_pipelines.database import roles
-from gatte_pipelines.database.pipeline_tables import SCHEMA
+from gatte_pipelines.database.names import SCHEMA
 from gatte_pipelines.errors import ConfigurationError
 
 # The newest revision. Reading it from Alembic would cost every run the import; a test compares.

@@ -29,9 +29,8 @@ from sqlalchemy import (
 from sqlalchemy.dialects.postgresql import JSONB
 from sqlalchemy.orm import DeclarativeBase, Mapped, mapped_column
 
+from gatte_pipelines.database.names import SCHEMA
 from gatte_pipelines.database.tables import Timestamp, User
-
-SCHEMA = "pipeline"
 
 
 class PipelineBase(DeclarativeBase):

@@ -14,8 +14,7 @@ from sqlalchemy import Connection, text
 from sqlalchemy.exc import ProgrammingError
 
 from gatte_pipelines.database.engine import psycopg_connection
-from gatte_pipelines.database.pipeline_tables import SCHEMA
-from gatte_pipelines.database.tables import NINE
+from gatte_pipelines.database.names import NINE, SCHEMA
 from gatte_pipelines.errors import ConfigurationError
 from gatte_pipelines.personal_data import CATALOGUE, is_reportable
 

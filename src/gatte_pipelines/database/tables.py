@@ -44,19 +44,6 @@ ENUMS: dict[str, tuple[str, ...]] = {
 }
 """ENUM types of DOC 01 by the name they have in the database."""
 
-NINE = (
-    "users",
-    "conversations",
-    "messages",
-    "session_context",
-    "tickets",
-    "leads",
-    "appointments",
-    "services",
-    "certificates",
-)
-"""The nine tables in the order of DOC 01 §2, parents first."""
-
 
 def _enum(name: str) -> Enum:
     return Enum(*ENUMS[name], name=name, create_type=False)

@@ -51,6 +51,10 @@ class Chunk:
         self._people: list[_Person] = []
         self._same_as: list[int] = []
         self._person_of: dict[tuple[str, str], int] = {}
+        # What was computed before in this chunk: a client writes several messages, a message has
+        # several statuses.
+        self._sender_of: dict[tuple[str | None, str | None, str | None], tuple[int, int]] = {}
+        self._id_of: dict[str, str] = {}
         self._messages: list[tuple[int, str, int, str]] = []
         self._statuses: list[str] = []
         self._quarantine: list[str] = []
@@ -82,7 +86,7 @@ class Chunk:
 
     def _add_message(self, message: TextMessage) -> None:
         self.message_count += 1
-        message_id, sent_at = self._ids.of_wamid(message.wamid), message.sent_at
+        message_id, sent_at = self._find_id(message.wamid), message.sent_at
         by = (sent_at, message_id)
         number = self._find_person(message, sent_at)
         person = self._people[number]
@@ -104,6 +108,15 @@ class Chunk:
             self.last_event_at = at
 
     def _find_person(self, message: TextMessage, sent_at: int) -> int:
+        sender = (message.wa_id, message.bsuid, message.parent_bsuid)
+        known_sender = self._sender_of.get(sender)
+        if known_sender is not None and known_sender[1] <= sent_at:
+            return self._root(known_sender[0])
+        number = self._find_by_keys(message, sent_at)
+        self._sender_of[sender] = (number, sent_at)
+        return number
+
+    def _find_by_keys(self, message: TextMessage, sent_at: int) -> int:
         keys: list[tuple[str, str]] = []
         if message.wa_id is not None:
             keys.append(("phone_key", phone_key(message.wa_id)))
@@ -147,11 +160,17 @@ class Chunk:
         for key, at in joined.identities.items():
             person.identities[key] = min(at, person.identities.get(key, at))
 
+    def _find_id(self, wamid: str) -> str:
+        found = self._id_of.get(wamid)
+        if found is None:
+            found = self._id_of[wamid] = self._ids.of_wamid(wamid)
+        return found
+
     def _add_status(self, status: StatusEvent) -> None:
         self.status_count += 1
         code = _NULL if status.error_code is None else str(status.error_code)
         self._statuses.append(
-            f"{self._ids.of_wamid(status.wamid)}\t{status.status}\t{status.status_at}\t{code}\t"
+            f"{self._find_id(status.wamid)}\t{status.status}\t{status.status_at}\t{code}\t"
             f"{status.pricing_category or _NULL}\t{status.attempt_id or _NULL}\n"
         )
         self._note_event(status.status_at)
@@ -178,7 +197,8 @@ class Chunk:
             "quarantine": "".join(self._quarantine).encode(),
         }
         self._people, self._messages, self._statuses, self._quarantine = [], [], [], []
-        self._person_of.clear()
+        for remembered in (self._person_of, self._sender_of, self._id_of):
+            remembered.clear()
         return self
 
     def _people_rows(self) -> bytes:

@@ -27,6 +27,9 @@ MAX_NAME_CHARACTERS = 150  # DOC 01: users.name VARCHAR(150)
 _MAX_KEPT_BYTES = 4096
 # WhatsApp is of 2009; an earlier event time is no time at all.
 _EARLIEST = 1_230_768_000
+# Meta's categories of today; another one is taken where it looks like one.
+_CATEGORIES = frozenset({"marketing", "utility", "authentication", "service"})
+_CATEGORY = re.compile(r"[a-z_]{1,64}")
 STATUSES = frozenset({"sent", "delivered", "read", "played", "failed"})
 
 # ISO country, a dot, up to 128 alphanumerics; parents of managed businesses add "ENT." (§3.6).
@@ -512,7 +515,11 @@ def _status_unit(raw: msgspec.Raw, value: _Value, entry_id: msgspec.Raw, latest:
             raise _InvalidUnitError("not_yet_supported", "statuses[].status")
         status_at = _parse_timestamp(status.timestamp, "statuses[].timestamp", latest)
         category = status.pricing.category if status.pricing is not None else None
-        if category is not None and not re.fullmatch(r"[a-z_]{1,64}", category):
+        if (
+            category is not None
+            and category not in _CATEGORIES
+            and not _CATEGORY.fullmatch(category)
+        ):
             raise _InvalidUnitError("wrong_type", "statuses[].pricing.category")
         code = status.errors[0].code if status.errors else None
         if code is not None and not 0 <= code < 2**31:

@@ -11,6 +11,7 @@ from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
 from datetime import UTC, datetime
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from gatte_pipelines.database import embedded, migrate, roles
 from gatte_pipelines.database.engine import make_engine
@@ -18,6 +19,10 @@ from gatte_pipelines.landing import SUFFIXES, LandingZone
 from gatte_pipelines.sandbox.smtp import SmtpStandIn
 from gatte_pipelines.sandbox.traffic import TrafficPlan, write_traffic
 from gatte_pipelines.settings import PREFIX, Settings
+from gatte_pipelines.wiring import embedded_id_key
+
+if TYPE_CHECKING:
+    from sqlalchemy import URL
 
 # A few seconds of work, with redeliveries, late records and one bad record in two hundred.
 SAMPLE = TrafficPlan(
@@ -64,6 +69,14 @@ def prepared(settings: Settings, echo: Callable[[str], None]) -> Iterator[Settin
             engine.dispose()
             if done:
                 echo(f"migrated the database to {done[-1]}")
+            # By URL: the database lives as long as the stack, and no run has to ask for it.
+            settings = dataclasses.replace(
+                settings,
+                database_url=_text(server.url(roles.PIPELINE)),
+                migration_database_url=_text(server.url(embedded.SUPERUSER)),
+                reporting_database_url=_text(server.url(roles.REPORTING)),
+                id_key=settings.id_key or embedded_id_key(settings.home),
+            )
         if settings.smtp_url is None:
             stand_in = resources.enter_context(SmtpStandIn(settings.home / "mail"))
             settings = dataclasses.replace(
@@ -74,6 +87,10 @@ def prepared(settings: Settings, echo: Callable[[str], None]) -> Iterator[Settin
         if not settings.inbound_url:
             LandingZone(settings.landing_url).create()
         yield settings
+
+
+def _text(url: URL) -> str:
+    return url.render_as_string(hide_password=False)
 
 
 def lay_sample_input(settings: Settings, project: Path, echo: Callable[[str], None]) -> None:

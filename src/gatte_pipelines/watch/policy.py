@@ -84,11 +84,14 @@ def find_notices(
     for run in runs:
         if (notice := _of_run(run, as_of)) is not None:
             found.setdefault(notice.key, notice)
-    told = {run.run_id for run in runs}
+    # The orchestrator's ids are not ours. A flow run that failed after its operation began stands
+    # in both records; one of the same pipeline and day is enough.
+    told = {(run.pipeline, f"{run.started_at:%Y-%m-%d}") for run in runs if run.outcome == "failed"}
     for failure in orchestrator:
-        if failure.run_id not in told:
-            notice = _of_failure(failure)
-            found.setdefault(notice.key, notice)
+        if failure.state == "Failed" and (failure.flow, failure.at[:10]) in told:
+            continue
+        notice = _of_failure(failure)
+        found.setdefault(notice.key, notice)
     notices = list(found.values())
     if first_run_at is not None:
         for pipeline, limit in STALE_AFTER.items():

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from alembic import context
 
-from gatte_pipelines.database.pipeline_tables import SCHEMA
+from gatte_pipelines.database.names import SCHEMA
 
 # The version stands in our schema, so that public holds the nine tables and nothing else.
 context.configure(
