@@ -10,6 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from gatte_pipelines.inbound.envelope import (
+    MAX_UNITS_OF_LINE,
     Empty,
     Rejected,
     StatusEvent,
@@ -470,3 +471,26 @@ def test_whatever_a_message_is_its_neighbours_are_loaded(message: Any) -> None:
         assert len(found) == 3
         assert isinstance(found[0], TextMessage)
         assert isinstance(found[2], TextMessage)
+
+
+def test_a_body_of_more_units_than_fit_the_memory_is_one_unit() -> None:
+    most = line(change(*[{}] * MAX_UNITS_OF_LINE))
+    assert len(units(most)) == MAX_UNITS_OF_LINE
+    more = line(change(*[{}] * (MAX_UNITS_OF_LINE + 1)))
+    assert rejected(more) == Rejected("notification", "line_too_long", None, more)
+
+
+@pytest.mark.parametrize("where", ["entry id", "contacts", "another field"])
+def test_a_body_whose_copies_would_fill_the_memory_is_one_unit(where: str) -> None:
+    long = "x" * 200_000
+    body = notification(change(*[{}] * 300))
+    entry = body["entry"][0]
+    if where == "entry id":
+        entry["id"] = long
+    elif where == "contacts":
+        entry["changes"][0]["value"]["contacts"] = long
+    else:
+        value = {"long": long, "user_preferences": [{}] * 300}
+        entry["changes"] = [{"field": "user_preferences", "value": value}]
+    unit = rejected(body)
+    assert (unit.kind, unit.reason) == ("notification", "line_too_long")

@@ -25,6 +25,11 @@ MAX_NAME_CHARACTERS = 150  # DOC 01: users.name VARCHAR(150)
 # Every quarantined unit keeps a copy of what it shares with its neighbours (metadata, a contact).
 # Meta's have some hundred bytes; a hostile one times a thousand units must not fill the memory.
 _MAX_KEPT_BYTES = 4096
+# Meta posts at most 1,000 updates at a time.
+MAX_UNITS_OF_LINE = 20_000
+_MAX_KEPT_BYTES_OF_LINE = 32 * 1024 * 1024
+# The copies of a shorter line together have at most some 20 MB.
+_HARMLESS_BYTES = 16 * 1024
 # WhatsApp is of 2009; an earlier event time is no time at all.
 _EARLIEST = 1_230_768_000
 # Meta's categories of today; another one is taken where it looks like one.
@@ -247,12 +252,30 @@ _encode = msgspec.json.Encoder().encode
 
 
 def iter_units(line: bytes, latest: int) -> Iterator[Unit]:
-    """Yield every unit of one notification.
+    """Every unit of one notification, in order.
 
     Args:
         line: One body as Meta posted it.
         latest: The last Unix second that is not in the future.
     """
+    units = _iter_units(line, latest)
+    return units if len(line) <= _HARMLESS_BYTES else iter(_bounded(line, units))
+
+
+def _bounded(line: bytes, units: Iterator[Unit]) -> list[Unit]:
+    """The units of a long line, or the line itself where they would fill the memory."""
+    found: list[Unit] = []
+    kept_bytes = 0
+    for unit in units:
+        found.append(unit)
+        if type(unit) is Rejected:
+            kept_bytes += len(unit.payload)
+        if len(found) > MAX_UNITS_OF_LINE or kept_bytes > _MAX_KEPT_BYTES_OF_LINE:
+            return [Rejected("notification", "line_too_long", None, line)]
+    return found
+
+
+def _iter_units(line: bytes, latest: int) -> Iterator[Unit]:
     try:
         notification = _notification.decode(line)
     except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
@@ -289,7 +312,7 @@ def _iter_units_of_broken(line: bytes, latest: int, error: Exception) -> Iterato
             yield _rejected_line(line, error)
             return
         else:
-            yield from iter_units(pieces, latest)
+            yield from _iter_units(pieces, latest)
             return
     yield from _iter_pieces(pieces, latest, _rejected_line(line, error))
 
