@@ -269,6 +269,15 @@ def test_a_late_message_enters_the_context_only_in_its_place(inbound: Inbound) -
     assert_consistent(inbound)
 
 
+def test_a_context_that_holds_fewer_messages_than_before_marks_no_others(
+    inbound: Inbound, database: TestDatabase
+) -> None:
+    Inbound(database, context_messages=20).say(*(message(at) for at in range(-100, -80)))
+    inbound.say(message(-10))
+    assert contents(inbound) == ["t-82", "t-81", "t-10"]
+    assert_consistent(inbound)
+
+
 @pytest.mark.parametrize(("age", "count"), [(4 * HOUR - 1, 1), (4 * HOUR, 0), (5 * HOUR, 0)])
 def test_no_context_is_made_past_its_time(inbound: Inbound, age: int, count: int) -> None:
     inbound.say(message(-age))

@@ -708,20 +708,39 @@ on conflict (conversation_id) do update
         updated_at = excluded.updated_at;
 
 -- name: mark_context
+-- What was marked before is among the newest that a context holds and those added since (a thousand
+-- more, in case the setting was higher then): no more is read, however long the conversation.
 update messages as m
 set is_in_context = r.is_in_context
 from (
     select
-        o.id,
-        row_number() over (
-            partition by o.conversation_id
-            order by o.created_at desc, o.role desc, o.id desc
-        ) <= %(context_messages)s as is_in_context
+        n.id,
+        n.place <= %(context_messages)s as is_in_context
     from islands as i
-    inner join messages as o on i.conversation_id = o.conversation_id
-    where i.status <> 'closed' and i.span_to + %(context_ttl)s > pipeline.clock()
+    cross join
+        lateral (
+            select
+                o.id,
+                o.is_in_context,
+                row_number() over (order by o.created_at desc, o.role desc, o.id desc) as place
+            from (
+                select
+                    x.id,
+                    x.role,
+                    x.created_at,
+                    x.is_in_context
+                from messages as x
+                where x.conversation_id = i.conversation_id
+                order by x.created_at desc, x.role desc, x.id desc
+                limit %(context_messages)s + i.added + 1000
+            ) as o
+        ) as n
+    where
+        i.status <> 'closed'
+        and i.span_to + %(context_ttl)s > pipeline.clock()
+        and n.is_in_context <> (n.place <= %(context_messages)s)
 ) as r
-where m.id = r.id and m.is_in_context <> r.is_in_context;
+where m.id = r.id;
 
 -- name: insert_quarantine
 with kept as (
