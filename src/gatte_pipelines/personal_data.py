@@ -78,8 +78,8 @@ CATALOGUE: dict[str, dict[str, Kind]] = {
         "pipeline": _PLAIN,
         "outcome": _PLAIN,
         "reason": _PLAIN,
-        "report": _PLAIN,
-        "error": _PLAIN,
+        "report": _PERSONAL,  # its notes name files, and whoever names one may name a person
+        "error": _PERSONAL,
     },
     "pipeline.watermarks": {"pipeline": _PLAIN, "name": _PLAIN, "value": _PLAIN},
     "pipeline.gates": {"table_name": _PLAIN, "reason": _PLAIN},

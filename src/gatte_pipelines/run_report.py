@@ -143,7 +143,8 @@ class RunReport(Counts, kw_only=True, rename={"period_from": "from", "period_to"
     def summary_pt(self) -> str:
         """A short end card in Markdown for ops, in Portuguese."""
         name = PIPELINE_NAMES_PT.get(self.pipeline, self.pipeline)
-        parts = [f"### {name}: {_OUTCOME_PT[self.outcome]}"]
+        ended = "não executada" if self.reason == "already_running" else _OUTCOME_PT[self.outcome]
+        parts = [f"### {name}: {ended}"]
         if self.reason and self.reason != "nothing_to_do":
             parts.append(f"Motivo: {reason_pt(self.reason)}.")
         if self.received:

@@ -17,6 +17,7 @@ from gatte_pipelines.errors import (
     BadInputError,
     ConfigurationError,
     GatteError,
+    PermanentError,
     RetryableError,
 )
 from gatte_pipelines.inbound.load import MAX_LINE_BYTES, Progress
@@ -463,3 +464,23 @@ def test_a_different_key_is_refused_and_nothing_is_loaded_twice(inbound: Inbound
         other.run("quarantine_replay")
     assert bodies(inbound) == 1
     assert inbound.load(as_of=AS_OF).duplicate == 1
+
+
+def test_a_text_that_no_context_could_hold_is_too_long(inbound: Inbound) -> None:
+    body = HIDDEN + "x" * (9 * 1024 * 1024)
+    report = inbound.send(texts(text_message("big", NOW, body=body)), good(1))
+    assert (report.inserted, report.quarantined) == (1, {"too_long": 1})
+    assert HIDDEN not in report.to_json().decode()
+
+
+def test_a_file_that_the_database_refuses_does_not_hold_up_the_files_behind_it(
+    inbound: Inbound,
+) -> None:
+    inbound.execute("alter table messages add constraint no_poison check (content <> 'veneno')")
+    inbound.put("a.jsonl", jsonl(texts(text_message("bad", NOW, body="veneno"))))
+    inbound.put("b.jsonl", jsonl(good(1)))
+    report = inbound.load()
+    assert report.inserted == 1
+    assert any("recusado pelo banco" in note for note in report.notes)
+    with pytest.raises(PermanentError, match="refused by the database"):
+        inbound.load()

@@ -168,6 +168,35 @@ def test_a_nameless_user_of_the_chatbot_takes_the_profile_name(inbound: Inbound)
     assert users(inbound) == [(f"+{ANA}", "Ana")]
 
 
+@pytest.mark.parametrize("files", [[1, 1, 1, 1, 1, 1], [2, 2, 2], [2, 4], [6]])
+def test_a_bsuid_seen_with_two_phones_moves_no_message_to_the_other_client(
+    inbound: Inbound, files: list[int]
+) -> None:
+    said = [
+        texts(text_message("w1", NOW - 60, sender=ANA, body="Ana")),
+        texts(text_message("w2", NOW - 50, sender=BRUNO, body="Bruno")),
+        texts(text_message("w3", NOW - 40, sender=ANA, from_user_id=BSUID, body="Ana com X")),
+        texts(text_message("w4", NOW - 30, sender=BRUNO, from_user_id=BSUID, body="Bruno com X")),
+        texts(text_message("w5", NOW - 20, sender=ANA, from_user_id=BSUID, body="Ana de novo")),
+        texts(text_message("w6", NOW - 10, sender=None, from_user_id=BSUID, body="só X")),
+    ]
+    for count in files:
+        inbound.send(*said[:count])
+        del said[:count]
+    assert inbound.rows(
+        "select u.phone, m.content from messages as m "
+        "inner join conversations as c on m.conversation_id = c.id "
+        "inner join users as u on c.user_id = u.id order by m.created_at"
+    ) == [
+        (f"+{ANA}", "Ana"),
+        (f"+{BRUNO}", "Bruno"),
+        (f"+{ANA}", "Ana com X"),
+        (f"+{BRUNO}", "Bruno com X"),
+        (f"+{ANA}", "Ana de novo"),
+        (f"+{ANA}", "só X"),
+    ]
+
+
 def test_a_client_without_phone_has_a_placeholder_until_the_phone_comes(inbound: Inbound) -> None:
     inbound.say(text_message("a", NOW - 60, sender=None, from_user_id=BSUID))
     ((phone, _),) = users(inbound)

@@ -89,7 +89,12 @@ def test_every_kind_of_trouble_is_in_one_email(watched: Inbound, smtp: SmtpStand
     assert kinds == {"failed", "needs_approval", "interrupted", "stale", "orchestrator"}
     assert report.inserted == 6, "both scheduled pipelines are stale"
     (text,) = texts(smtp)
-    for words in ("aguarda aprovação", "interrompida", "nenhuma execução boa", "o processo morreu"):
+    for words in (
+        "aguarda aprovação",
+        "interrompida",
+        "nenhuma execução bem-sucedida",
+        "o processo morreu",
+    ):
         assert words in text
 
 
@@ -105,7 +110,7 @@ def test_finding_another_run_going_on_is_no_good_run(watched: Inbound, smtp: Smt
     record(watched, timedelta(minutes=30))
     record(watched, outcome="skipped", reason="already_running")
     watched.run("watchdog", as_of=now())
-    assert "inbound_messages: nenhuma execução boa" in texts(smtp)[0]
+    assert "inbound_messages: nenhuma execução bem-sucedida" in texts(smtp)[0]
 
 
 def test_trouble_of_long_ago_is_not_told(watched: Inbound, smtp: SmtpStandIn) -> None:

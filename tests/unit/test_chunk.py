@@ -139,10 +139,26 @@ def test_chained_joins_end_with_one_person() -> None:
         message("c", wa_id=None, bsuid="BR.2", parent_bsuid="BR.ENT.9"),
         message("d", wa_id=None, bsuid="BR.1", parent_bsuid="BR.ENT.9"),
         message("e", wa_id=ANA, bsuid="BR.2"),
-        message("f", wa_id=BRUNO, bsuid="BR.1"),
     )
     assert len(people(chunk)) == 1
     assert len({row[2] for row in read(chunk.rows["messages"])}) == 1
+
+
+def test_two_phones_are_two_people_whatever_bsuid_is_seen_with_both() -> None:
+    chunk = sealed(
+        message("a", wa_id=ANA, bsuid="BR.1"),
+        message("b", wa_id=BRUNO, bsuid="BR.1"),
+        message("c", wa_id=BRUNO),
+        message("d", wa_id=None, bsuid="BR.1"),
+    )
+    ana, bruno = people(chunk)
+    persons = {row[1]: row[2] for row in read(chunk.rows["messages"])}
+    assert [persons[IDS.of_wamid(wamid)] for wamid in "abcd"] == [
+        ana[0],
+        bruno[0],
+        bruno[0],
+        ana[0],
+    ]
 
 
 def test_a_rejected_unit_is_kept_whole_with_its_place() -> None:

@@ -129,7 +129,7 @@ def test_what_fails_the_same_way_every_minute_is_told_once_a_day() -> None:
     assert len(notices(runs=[run(outcome="failed"), yesterday])) == 2
 
 
-@pytest.mark.parametrize(("count", "words"), [(1, "1 aviso das"), (2, "2 avisos das")])
+@pytest.mark.parametrize(("count", "words"), [(1, "1 aviso sobre"), (2, "2 avisos sobre")])
 def test_the_email_lists_every_notice_in_portuguese(count: int, words: str) -> None:
     told = [Notice(key=str(n), kind="failed", text=f"texto {n}") for n in range(count)]
     subject, text = compose(told)

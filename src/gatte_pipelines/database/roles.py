@@ -73,7 +73,9 @@ DELETES = ("conversations", "session_context")
 
 # Written by triggers as their owner: our role may read both, and trim the refusals only.
 _TRIGGER_WRITTEN = ("guard_refusals",)
-_READ_ONLY = ("alembic_version", "row_history")
+_READ_ONLY = ("alembic_version", "row_history", "staff")
+# What was written there stays: who is anonymised (S1), and which key this database was loaded with.
+_ADD_ONLY = ("anonymized_rows", "settings")
 
 _LOCK = text("select pg_advisory_xact_lock(hashtext('gatte_pipelines.migrate'))")
 
@@ -195,6 +197,8 @@ def _pipeline_grants(connection: Connection, name: sql.Identifier) -> Iterator[s
             rights = "select, delete"
         elif table in _READ_ONLY:
             rights = "select"
+        elif table in _ADD_ONLY:
+            rights = "select, insert"
         yield sql.SQL("grant {} on {} to {}").format(
             sql.SQL(rights), sql.Identifier(SCHEMA, table), name
         )

@@ -25,10 +25,20 @@ def _escape(text: str) -> str:
 class _Person:
     """One sender within a chunk, known by phone key, BSUID or both."""
 
-    __slots__ = ("first_at", "identities", "last_at", "name", "name_by", "phone", "phone_by")
+    __slots__ = (
+        "first_at",
+        "has_phone",
+        "identities",
+        "last_at",
+        "name",
+        "name_by",
+        "phone",
+        "phone_by",
+    )
 
     def __init__(self) -> None:
         self.identities: dict[tuple[str, str], int] = {}
+        self.has_phone = False
         self.first_at = 2**62
         self.last_at = 0
         self.phone: str | None = None
@@ -117,30 +127,47 @@ class Chunk:
         return number
 
     def _find_by_keys(self, message: TextMessage, sent_at: int) -> int:
+        """The sender's person: by the phone where there is one, else by the BSUID.
+
+        A phone always decides: two phones are two people, even where a BSUID is seen with both.
+        Then the BSUID stays with whoever had it first.
+        """
+        number: int | None = None
         keys: list[tuple[str, str]] = []
         if message.wa_id is not None:
-            keys.append(("phone_key", phone_key(message.wa_id)))
-            keys.append(("wa_id", message.wa_id))
-        if message.bsuid is not None:
-            keys.append(("bsuid", message.bsuid))
-        if message.parent_bsuid is not None:
-            keys.append(("parent_bsuid", message.parent_bsuid))
-        known = {self._root(self._person_of[key]) for key in keys if key in self._person_of}
-        if known:
-            number = min(known)
-            for other in known - {number}:
-                self._join(number, other)
-        else:
+            key = phone_key(message.wa_id)
+            number = self._holder(("phone_key", key))
+            keys += [("phone_key", key), ("wa_id", message.wa_id)]
+        for kind, value in (("bsuid", message.bsuid), ("parent_bsuid", message.parent_bsuid)):
+            if value is None:
+                continue
+            holder = self._holder((kind, value))
+            if holder is None or holder == number:
+                keys.append((kind, value))
+            elif number is None and (message.wa_id is None or not self._people[holder].has_phone):
+                number = holder
+                keys.append((kind, value))
+            elif number is not None and not (
+                self._people[holder].has_phone
+                and (message.wa_id is not None or self._people[number].has_phone)
+            ):
+                self._join(number, holder)
+                keys.append((kind, value))
+        if number is None:
             number = len(self._people)
             self._people.append(_Person())
             self._same_as.append(number)
-        identities = self._people[number].identities
-        for key in keys:
-            if key not in self._person_of:
-                self._person_of[key] = number
-            if sent_at < identities.get(key, 2**62):
-                identities[key] = sent_at
+        person = self._people[number]
+        person.has_phone = person.has_phone or message.wa_id is not None
+        for key_of in keys:
+            self._person_of.setdefault(key_of, number)
+            if sent_at < person.identities.get(key_of, 2**62):
+                person.identities[key_of] = sent_at
         return number
+
+    def _holder(self, key: tuple[str, str]) -> int | None:
+        number = self._person_of.get(key)
+        return None if number is None else self._root(number)
 
     def _root(self, number: int) -> int:
         while self._same_as[number] != number:
@@ -151,6 +178,7 @@ class Chunk:
         """Two senders turn out to be one: by a message that carries the phone and the BSUID."""
         self._same_as[other] = number
         person, joined = self._people[number], self._people[other]
+        person.has_phone = person.has_phone or joined.has_phone
         person.first_at = min(person.first_at, joined.first_at)
         person.last_at = max(person.last_at, joined.last_at)
         if joined.phone_by > person.phone_by:

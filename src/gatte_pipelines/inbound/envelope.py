@@ -30,6 +30,8 @@ MAX_UNITS_OF_LINE = 20_000
 _MAX_KEPT_BYTES_OF_LINE = 32 * 1024 * 1024
 # The copies of a shorter line together have at most some 20 MB.
 _HARMLESS_BYTES = 16 * 1024
+# WhatsApp's texts have up to 4,096 characters. Twenty of these still fit a jsonb context (256 MB).
+_MAX_BODY_BYTES = 8 * 1024 * 1024
 # WhatsApp is of 2009; an earlier event time is no time at all.
 _EARLIEST = 1_230_768_000
 # Meta's categories of today; another one is taken where it looks like one.
@@ -503,6 +505,8 @@ def _text_message(message: _Message, contacts: _Contacts, latest: int) -> TextMe
         raise _InvalidUnitError("missing_field", "messages[].text.body")
     if "\0" in body:
         raise _InvalidUnitError("nul_character", "messages[].text.body")
+    if len(body) > _MAX_BODY_BYTES // 4 and len(body.encode()) > _MAX_BODY_BYTES:
+        raise _InvalidUnitError("too_long", "messages[].text.body")
     return TextMessage(message.id, sent_at, wa_id, bsuid, message.from_parent_user_id, name, body)
 
 

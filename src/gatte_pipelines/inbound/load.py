@@ -23,7 +23,12 @@ from psycopg import errors as pg
 
 from gatte_pipelines.business_time import business_date
 from gatte_pipelines.database.engine import psycopg_connection
-from gatte_pipelines.errors import BadInputError, ConfigurationError, RetryableError
+from gatte_pipelines.errors import (
+    BadInputError,
+    ConfigurationError,
+    PermanentError,
+    RetryableError,
+)
 from gatte_pipelines.inbound.chunk import Chunk
 from gatte_pipelines.inbound.envelope import FUTURE_TOLERANCE_SECONDS, Rejected, iter_units
 from gatte_pipelines.inbound.ids import FINGERPRINT_SETTING, MessageIds, as_uuid8
@@ -35,7 +40,9 @@ from gatte_pipelines.inbound.merge import (
     merge_statuses,
 )
 from gatte_pipelines.landing import LandingFile, LandingZone, printable
+from gatte_pipelines.redaction import redact
 from gatte_pipelines.run_report import Counts, Outcome, RunReport, reason_pt
+from gatte_pipelines.safe_errors import safe_error
 
 if TYPE_CHECKING:
     from sqlalchemy import Connection
@@ -121,7 +128,7 @@ class Loader:
             except IsADirectoryError:
                 files += LandingZone(path).list_ready()[0]
             except OSError as error:
-                name = printable(path)
+                name = redact(printable(path))
                 unreadable = BadInputError(name, None, None, _os_reason(error))
                 _note(report, f"{name}: {_os_reason_pt(error)}")
         loaded = self._load(zone, files, report, show, archive=False) if files else 0
@@ -153,6 +160,7 @@ class Loader:
         archive: bool,
     ) -> int:
         writer = ChunkWriter(self.connection, self.side, self.ids)
+        problems: list[str] = []
         total = sum(file.size_bytes for file in files)
         done, loaded = 0, 0
         for file in files:
@@ -168,11 +176,21 @@ class Loader:
                 _note(report, f"{file.name}: sumiu antes de ser lido")
             except OSError as error:
                 _note(report, f"{file.name}: {_os_reason_pt(error)}; continua onde está")
+                problems.append(f"{redact(file.name)} {_os_reason(error)}")
+            except (pg.DataError, pg.IntegrityError, pg.ProgramLimitExceeded) as error:
+                # What no check foresaw in one file must not keep the files behind it waiting.
+                reason = safe_error(error).message
+                _note(report, f"{file.name}: recusado pelo banco ({reason}); continua onde está")
+                problems.append(f"{redact(file.name)} was refused by the database: {reason}")
             else:
-                loaded += 1
-                if archive:
-                    _archive(zone, file, report, batch_id)
+                if not archive or _archive(zone, file, report, batch_id):
+                    loaded += 1
+                else:
+                    problems.append(f"{redact(file.name)} was loaded but cannot be archived")
             done += file.size_bytes
+        if archive and problems and not loaded:
+            # Every minute the same, and green would hide it for ever. The watchdog tells of it.
+            raise PermanentError(f"no waiting file could be settled: {'; '.join(problems[:5])}")
         return loaded
 
     def _load_file(
@@ -476,7 +494,8 @@ def _close_batch(driver: psycopg.Connection, batch_id: str) -> None:
         )
 
 
-def _archive(zone: LandingZone, file: LandingFile, report: RunReport, batch_id: str) -> None:
+def _archive(zone: LandingZone, file: LandingFile, report: RunReport, batch_id: str) -> bool:
+    """Move a loaded file to the archive; False where it cannot be moved."""
     try:
         zone.archive(file, business_date(report.as_of), batch_id)
     except FileNotFoundError:
@@ -484,6 +503,8 @@ def _archive(zone: LandingZone, file: LandingFile, report: RunReport, batch_id: 
     except OSError as error:
         # It is loaded; the next run meets it again and counts duplicates.
         _note(report, f"{file.name}: carregado, mas não arquivado ({type(error).__name__})")
+        return False
+    return True
 
 
 def _extend_period(report: RunReport, chunk: Chunk) -> None:
@@ -525,6 +546,7 @@ def _os_reason_pt(error: OSError) -> str:
 
 def _note(report: RunReport, text: str) -> None:
     if len(report.notes) < _MAX_NOTES:
-        report.notes.append(text)
+        # A file's name may hold a phone; the name itself stands in pipeline.inbound_batches.
+        report.notes.append(redact(text))
     elif len(report.notes) == _MAX_NOTES:
         report.notes.append("outras observações foram omitidas")

@@ -101,8 +101,8 @@ def find_notices(
                     Notice(
                         key=f"stale:{pipeline}:{since.isoformat()}",
                         kind="stale",
-                        text=f"{pipeline}: nenhuma execução boa desde {since:%d/%m/%Y %H:%M} UTC "
-                        f"(limite: {int(limit.total_seconds() // 60)} minutos)",
+                        text=f"{pipeline}: nenhuma execução bem-sucedida desde "
+                        f"{since:%d/%m/%Y %H:%M} UTC (limite: {int(limit.total_seconds() // 60)} minutos)",
                     )
                 )
     return notices
@@ -145,7 +145,7 @@ def compose(notices: list[Notice]) -> tuple[str, str]:
     """Subject and text of the e-mail that tells these notices."""
     count = len(notices)
     plural = "aviso" if count == 1 else "avisos"
-    subject = f"[GATTE] {count} {plural} das execuções"
+    subject = f"[GATTE] {count} {plural} sobre as execuções"
     lines = ["Olá,", "", "o vigia das execuções encontrou:", ""]
     lines += [f"- {notice.text}" for notice in notices]
     lines += [
