@@ -97,12 +97,13 @@ def find_notices(
         for pipeline, limit in STALE_AFTER.items():
             since = last_good.get(pipeline, first_run_at)
             if as_of - since > limit:
+                minutes = int(limit.total_seconds() // 60)
                 notices.append(
                     Notice(
                         key=f"stale:{pipeline}:{since.isoformat()}",
                         kind="stale",
                         text=f"{pipeline}: nenhuma execução bem-sucedida desde "
-                        f"{since:%d/%m/%Y %H:%M} UTC (limite: {int(limit.total_seconds() // 60)} minutos)",
+                        f"{since:%d/%m/%Y %H:%M} UTC (limite: {minutes} minutos)",
                     )
                 )
     return notices
