@@ -123,17 +123,8 @@ left join (
         k.kind,
         u.user_id
     from incoming_identities as k
-    inner join incoming_people as q on k.person = q.person
     inner join pipeline.user_identities as u
         on k.kind = u.kind and k.value = u.value and u.valid_to is null
-    where
-        k.kind in ('phone_key', 'wa_id')
-        or q.phone_at is null
-        -- Two phones are two people, whatever BSUID is seen with both.
-        or not exists (
-            select from pipeline.user_identities as o
-            where o.user_id = u.user_id and o.kind = 'phone_key' and o.valid_to is null
-        )
     order by
         k.person,
         array_position(array['phone_key', 'wa_id', 'bsuid', 'parent_bsuid'], k.kind)
@@ -155,7 +146,7 @@ on conflict (kind, value) where valid_to is null do update
 
 -- name: resolve_people
 -- After the locks: what another loader committed meanwhile is seen now, and wins over a candidate
--- of ours (it knew only the BSUID of a client whose phone we bring), unless it has another phone.
+-- of ours (it knew only the BSUID of a client whose phone we bring). Then the phone wins.
 insert into resolved_people (person, user_id)
 select distinct on (i.person)
     i.person,
@@ -166,18 +157,7 @@ inner join pipeline.user_identities as u
 inner join incoming_people as p on i.person = p.person
 order by
     i.person,
-    case
-        when u.user_id = p.new_user_id then 3
-        when i.kind in ('phone_key', 'wa_id') then 1
-        when
-            p.phone_at is null
-            or not exists (
-                select from pipeline.user_identities as o
-                where o.user_id = u.user_id and o.kind = 'phone_key' and o.valid_to is null
-            )
-            then 2
-        else 4
-    end,
+    u.user_id = p.new_user_id,
     array_position(array['phone_key', 'wa_id', 'bsuid', 'parent_bsuid'], i.kind);
 
 -- name: settle_identities
