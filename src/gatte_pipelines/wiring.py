@@ -195,7 +195,7 @@ def embedded_id_key(home: Path) -> bytes:
         try:
             path.hardlink_to(draft)
         except FileExistsError:
-            pass
+            pass  # another process, or an earlier run, made it: that key is read below
         finally:
             draft.unlink()
         key = path.read_text().strip()

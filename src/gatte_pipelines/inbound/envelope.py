@@ -457,7 +457,7 @@ def _iter_other_field(change: _Change, entry_id: msgspec.Raw) -> Iterator[Unit]:
                     yield Rejected(kind, "not_yet_supported", f"{name}[]", payload)
                 return
     except (msgspec.DecodeError, UnicodeDecodeError):
-        pass
+        pass  # no list of events can be read: the change is one unit, below
     payload = _wrap(entry_id, change.field, change.value)
     yield Rejected(kind, "not_yet_supported", None, payload)
 
