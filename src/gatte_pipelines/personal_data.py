@@ -110,6 +110,32 @@ CATALOGUE: dict[str, dict[str, Kind]] = {
         "new_value": _PLAIN,
     },
     "pipeline.staff": {"name": _PERSONAL},
+    "pipeline.senders": {
+        "phone_key": _PERSONAL,
+        "bsuid": _PERSONAL,
+        "wa_id": _PERSONAL,
+        "name": _PERSONAL,
+        "parent_bsuid": _PERSONAL,
+        "user_ref": _PLAIN,  # users.id
+    },
+    "pipeline.message_changes": {"content": _PERSONAL},
+    "pipeline.message_reactions": {"emoji": _PERSONAL},
+    "pipeline.button_replies": {"payload": _PERSONAL},  # ours, but a hostile text comes as well
+    "pipeline.identity_changes": {
+        "old_phone_key": _PERSONAL,
+        "old_bsuid": _PERSONAL,
+        "old_parent_bsuid": _PERSONAL,
+        "new_phone_key": _PERSONAL,
+        "new_wa_id": _PERSONAL,
+        "new_bsuid": _PERSONAL,
+        "new_parent_bsuid": _PERSONAL,
+    },
+    "pipeline.conversation_events": {"status": _PLAIN, "transferred_to": _PERSONAL},
+    "pipeline.opt_outs": {"category": _PLAIN},
+    "pipeline.current_opt_outs": {"category": _PLAIN},
+    "pipeline.message_delivery": {"status": _PLAIN, "pricing_category": _PLAIN},
+    "pipeline.user_merges": {},
+    "pipeline.undo_records": {"kind": _PLAIN, "record": _PERSONAL},
     "pipeline.anonymized_rows": {"table_name": _PLAIN, "rule": _PLAIN},
     "pipeline.guard_refusals": {
         "table_name": _PLAIN,

@@ -76,7 +76,7 @@ def test_the_pipeline_role_deletes_only_what_merges_and_expiry_delete(
     database: TestDatabase, client: dict[str, UUID], table: str
 ) -> None:
     statement = f"delete from {table} where false"  # noqa: S608
-    if table in {"conversations", "session_context"}:
+    if table in roles.DELETES:
         _try(database, "pipeline", statement)
     else:
         _refuse(database, "pipeline", statement)

@@ -199,7 +199,12 @@ class UserActivity(PipelineBase):
 
 
 class MessageFact(PipelineBase):
-    """What reports need to know of a message beyond DOC 01; written with the message."""
+    """What reports need to know of a message beyond DOC 01; written with the message.
+
+    ``sender_id`` is who it came from or went to. ``is_told_by_chatbot``: no webhook told of it yet,
+    so instant, role and content are the chatbot's. ``told_at`` is the instant of the chatbot's
+    event of which mode, flow, model, tokens and intent are; null where there was none.
+    """
 
     __tablename__ = "message_facts"
 
@@ -208,6 +213,9 @@ class MessageFact(PipelineBase):
     mode: Mapped[str | None] = mapped_column(Text)
     current_flow: Mapped[str | None] = mapped_column(String(100))
     model: Mapped[str | None] = mapped_column(String(100))
+    sender_id: Mapped[int | None] = mapped_column(BigInteger)
+    is_told_by_chatbot: Mapped[bool] = mapped_column(Boolean, server_default=text("false"))
+    told_at: Mapped[datetime | None] = mapped_column(Timestamp)
 
     __table_args__ = (
         CheckConstraint(
@@ -310,3 +318,169 @@ class StaffNotice(PipelineBase):
     first_seen_at: Mapped[datetime] = mapped_column(Timestamp)
     sent_at: Mapped[datetime | None] = mapped_column(Timestamp)
     attempts: Mapped[int] = mapped_column(SmallInteger, server_default=text("0"))
+
+
+class SenderRow(PipelineBase):
+    """What one record says of a client; '' where it says nothing.
+
+    The nodes of the graph whose connected parts are the clients (docs/decisions/0006).
+    """
+
+    __tablename__ = "senders"
+
+    sender_id: Mapped[int] = mapped_column(BigInteger, Identity(always=False), primary_key=True)
+    phone_key: Mapped[str] = mapped_column(Text)
+    bsuid: Mapped[str] = mapped_column(Text)
+    wa_id: Mapped[str] = mapped_column(Text)
+    name: Mapped[str] = mapped_column(String(150))
+    parent_bsuid: Mapped[str] = mapped_column(Text)
+    user_ref: Mapped[str] = mapped_column(Text)
+
+    __table_args__ = (
+        Index(
+            "senders_key",
+            "phone_key",
+            "bsuid",
+            "wa_id",
+            "name",
+            "parent_bsuid",
+            "user_ref",
+            unique=True,
+        ),
+        Index("senders_bsuid_idx", "bsuid", postgresql_where=text("bsuid <> ''::text")),
+        Index(
+            "senders_parent_bsuid_idx",
+            "parent_bsuid",
+            postgresql_where=text("parent_bsuid <> ''::text"),
+        ),
+    )
+
+
+class MessageChangeRow(PipelineBase):
+    """An edit or a revoke by its own id; ``content`` only while the message has not arrived."""
+
+    __tablename__ = "message_changes"
+
+    change_id: Mapped[UUID] = mapped_column(primary_key=True)
+    target_id: Mapped[UUID] = mapped_column()
+    changed_at: Mapped[datetime] = mapped_column(Timestamp)
+    is_revoke: Mapped[bool] = mapped_column(Boolean)
+    content: Mapped[str | None] = mapped_column(Text)
+
+    __table_args__ = (Index("message_changes_target_id_idx", "target_id"),)
+
+
+class MessageReaction(PipelineBase):
+    """The client's newest reaction to a message; ``emoji`` is null when it was taken back."""
+
+    __tablename__ = "message_reactions"
+
+    message_id: Mapped[UUID] = mapped_column(primary_key=True)
+    reacted_at: Mapped[datetime] = mapped_column(Timestamp)
+    reaction_id: Mapped[UUID] = mapped_column()
+    emoji: Mapped[str | None] = mapped_column(Text)
+
+
+class ButtonReplyRow(PipelineBase):
+    """The press of a button: of which message of ours (``context_id``), and what it stood for."""
+
+    __tablename__ = "button_replies"
+
+    message_id: Mapped[UUID] = mapped_column(primary_key=True)
+    context_id: Mapped[UUID | None] = mapped_column()
+    payload: Mapped[str | None] = mapped_column(Text)
+
+    __table_args__ = (Index("button_replies_context_id_idx", "context_id"),)
+
+
+class IdentityChangeRow(PipelineBase):
+    """One client under another number or user id, as Meta told it.
+
+    ``moves_number``: both phones belong to another client from ``changed_at`` on than before.
+    """
+
+    __tablename__ = "identity_changes"
+
+    change_id: Mapped[UUID] = mapped_column(primary_key=True)
+    changed_at: Mapped[datetime] = mapped_column(Timestamp)
+    moves_number: Mapped[bool] = mapped_column(Boolean)
+    old_phone_key: Mapped[str] = mapped_column(Text)
+    old_bsuid: Mapped[str] = mapped_column(Text)
+    old_parent_bsuid: Mapped[str] = mapped_column(Text)
+    new_phone_key: Mapped[str] = mapped_column(Text)
+    new_wa_id: Mapped[str] = mapped_column(Text)
+    new_bsuid: Mapped[str] = mapped_column(Text)
+    new_parent_bsuid: Mapped[str] = mapped_column(Text)
+
+    __table_args__ = tuple(
+        Index(f"identity_changes_{side}_{kind}_idx", f"{side}_{kind}")
+        for side in ("old", "new")
+        for kind in ("phone_key", "bsuid", "parent_bsuid")
+    )
+
+
+class ConversationEventRow(PipelineBase):
+    """What the chatbot said of a client's conversation at an instant."""
+
+    __tablename__ = "conversation_events"
+
+    event_id: Mapped[UUID] = mapped_column(primary_key=True)
+    user_id: Mapped[UUID] = mapped_column(ForeignKey(User.__table__.c.id))
+    sender_id: Mapped[int] = mapped_column(BigInteger)
+    at: Mapped[datetime] = mapped_column(Timestamp)
+    status: Mapped[str] = mapped_column(Text)
+    transferred_to: Mapped[str | None] = mapped_column(String(100))
+
+    __table_args__ = (
+        CheckConstraint(
+            "status in ('open', 'waiting', 'transferred', 'closed')",
+            name="conversation_events_status",
+        ),
+        Index("conversation_events_user_id_idx", "user_id", "at"),
+    )
+
+
+class OptOutRow(PipelineBase):
+    """A choice of a client about our messages; the newest of a category counts."""
+
+    __tablename__ = "opt_outs"
+
+    choice_id: Mapped[UUID] = mapped_column(primary_key=True)
+    user_id: Mapped[UUID] = mapped_column(ForeignKey(User.__table__.c.id))
+    sender_id: Mapped[int] = mapped_column(BigInteger)
+    chosen_at: Mapped[datetime] = mapped_column(Timestamp)
+    category: Mapped[str] = mapped_column(Text)
+    is_opted_out: Mapped[bool] = mapped_column(Boolean)
+
+    __table_args__ = (Index("opt_outs_user_id_idx", "user_id", "category", "chosen_at"),)
+
+
+class UserMerge(PipelineBase):
+    """A user that became part of another; references to the former are led on by it."""
+
+    __tablename__ = "user_merges"
+
+    from_user_id: Mapped[UUID] = mapped_column(primary_key=True)
+    into_user_id: Mapped[UUID] = mapped_column()
+    merged_at: Mapped[datetime] = mapped_column(Timestamp)
+
+    __table_args__ = (Index("user_merges_into_user_id_idx", "into_user_id"),)
+
+
+class UndoRecord(PipelineBase):
+    """What a merge of users or conversations removed and moved, for 30 days (S8)."""
+
+    __tablename__ = "undo_records"
+
+    undo_id: Mapped[int] = mapped_column(BigInteger, Identity(always=False), primary_key=True)
+    kind: Mapped[str] = mapped_column(Text)
+    kept_id: Mapped[UUID] = mapped_column()
+    removed_id: Mapped[UUID] = mapped_column()
+    record: Mapped[dict[str, Any]] = mapped_column(JSONB)
+    made_at: Mapped[datetime] = mapped_column(Timestamp, server_default=_now())
+    expires_at: Mapped[datetime] = mapped_column(Timestamp)
+
+    __table_args__ = (
+        CheckConstraint("kind in ('users', 'conversations')", name="undo_records_kind"),
+        Index("undo_records_expires_at_idx", "expires_at"),
+    )

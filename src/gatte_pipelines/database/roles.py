@@ -45,7 +45,15 @@ UPDATES: dict[str, tuple[str, ...]] = {
         "closed_at",
         "total_messages",
     ),
-    "messages": ("conversation_id", "content", "is_in_context"),
+    "messages": (
+        "conversation_id",
+        "role",  # of what the chatbot told before the webhook came
+        "content",
+        "tokens_used",
+        "is_in_context",
+        "intent_detected",
+        "created_at",  # the provider's clock replaces the chatbot's
+    ),
     "session_context": ("conversation_id", "messages_json", "ttl_expires_at", "updated_at"),
     "tickets": ("user_id", "conversation_id"),
     "leads": (
@@ -65,15 +73,16 @@ UPDATES: dict[str, tuple[str, ...]] = {
         "status",
         "calendar_event_id",
     ),
-    "services": (),
-    "certificates": ("days_to_expire", "status", "alert_sent"),
+    "services": ("user_id",),
+    "certificates": ("user_id", "days_to_expire", "status", "alert_sent"),
 }
 INSERTS = ("users", "conversations", "messages", "session_context", "leads")
-DELETES = ("conversations", "session_context")
+# A user is deleted only when it became part of another (S8).
+DELETES = ("users", "conversations", "session_context")
 
 # Written by triggers as their owner: our role may read both, and trim the refusals only.
 _TRIGGER_WRITTEN = ("guard_refusals",)
-_READ_ONLY = ("alembic_version", "row_history", "staff")
+_READ_ONLY = ("alembic_version", "row_history", "staff", "message_delivery", "current_opt_outs")
 # What was written there stays: who is anonymised (S1), and which key this database was loaded with.
 _ADD_ONLY = ("anonymized_rows", "settings")
 
@@ -273,7 +282,7 @@ def _columns(connection: Connection, schema: str) -> dict[str, list[str]]:
         text(
             "select c.relname, a.attname from pg_class as c "
             "join pg_attribute as a on a.attrelid = c.oid "
-            "where c.relnamespace = to_regnamespace(:schema) and c.relkind in ('r', 'p') "
+            "where c.relnamespace = to_regnamespace(:schema) and c.relkind in ('r', 'p', 'v') "
             "and case :schema when 'public' then c.relname = any(:nine) "
             "else pg_has_role(c.relowner, 'USAGE') end "
             "and a.attnum > 0 and not a.attisdropped order by c.relname, a.attnum"
