@@ -265,6 +265,31 @@ def sandbox_generate(
     other_kinds_pct: Annotated[
         float, typer.Option(min=0, max=100, help="Messages that are not text.")
     ] = 0.0,
+    chatbot_pct: Annotated[
+        float, typer.Option(min=0, max=90, help="Chatbot events, of messages and these together.")
+    ] = 0.0,
+    edit_pct: Annotated[
+        float, typer.Option(min=0, max=100, help="Edits, on top of the messages.")
+    ] = 0.0,
+    revoke_pct: Annotated[
+        float, typer.Option(min=0, max=100, help="Removals, on top of the messages.")
+    ] = 0.0,
+    echo_pct: Annotated[
+        float, typer.Option(min=0, max=100, help="Answers of the staff, on top of the messages.")
+    ] = 0.0,
+    group_pct: Annotated[
+        float, typer.Option(min=0, max=100, help="Messages of groups, on top of the messages.")
+    ] = 0.0,
+    number_change_pct: Annotated[
+        float, typer.Option(min=0, max=100, help="Clients who change their number.")
+    ] = 0.0,
+    opt_out_pct: Annotated[
+        float, typer.Option(min=0, max=100, help="Clients who stop marketing messages.")
+    ] = 0.0,
+    bsuid_first_pct: Annotated[
+        float,
+        typer.Option(min=0, max=100, help="Clients known by user id before their number."),
+    ] = 0.0,
     as_json: AsJson = False,
 ) -> None:
     """Write made-up WhatsApp traffic; the same arguments give the same bytes."""
@@ -281,6 +306,14 @@ def sandbox_generate(
         as_of=instant,
         concurrent_clients=clients,
         other_kinds_pct=other_kinds_pct,
+        chatbot_pct=chatbot_pct,
+        edit_pct=edit_pct,
+        revoke_pct=revoke_pct,
+        echo_pct=echo_pct,
+        group_pct=group_pct,
+        number_change_pct=number_change_pct,
+        opt_out_pct=opt_out_pct,
+        bsuid_first_pct=bsuid_first_pct,
     )
     with _bars("{task.fields[done]} messages", enabled=not as_json) as update:
         counts = generate(
@@ -290,9 +323,11 @@ def sandbox_generate(
         _print_json(dataclasses.asdict(counts))
         return
     _out.print(
-        f"{out}: {counts.lines:,} bodies, {counts.messages:,} messages, "
+        f"{out}: {counts.lines:,} lines, {counts.messages:,} messages, "
         f"{counts.statuses:,} statuses, {counts.redeliveries + counts.status_redeliveries:,} "
-        f"redeliveries, {sum(counts.bad.values()):,} bad; sha256 {counts.sha256}"
+        f"redeliveries, {counts.chatbot_events:,} chatbot events, "
+        f"{sum(counts.others.values()):,} others, {sum(counts.bad.values()):,} bad; "
+        f"sha256 {counts.sha256}"
     )
 
 

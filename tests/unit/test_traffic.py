@@ -27,8 +27,11 @@ from gatte_pipelines.errors import ConfigurationError
 from gatte_pipelines.phones import is_possible_wa_id, phone_key
 from gatte_pipelines.sandbox.traffic import (
     BAD_KINDS,
+    BUSINESS_PHONE,
+    CHATBOT_SCHEMA,
     OTHER_KINDS,
     UNREADABLE_BAD_KINDS,
+    WHOLE_SHARES,
     TrafficCounts,
     TrafficPlan,
     iter_bodies,
@@ -521,9 +524,352 @@ def test_progress_is_told_up_to_the_last_message() -> None:
         {"bad_pct": -0.1},
         {"late_pct": 100.1},
         {"landline_pct": 60.0, "foreign_pct": 60.0},
+        {"chatbot_pct": 90.1},
+        {"edit_pct": 100.1},
     ],
     ids=",".join,
 )
 def test_a_plan_that_cannot_be_made_is_refused(change: dict[str, Any]) -> None:
     with pytest.raises(ConfigurationError, match="traffic plan"):
         replace(PLAN, **change)
+
+
+# --- Chatbot events and the rarer records ---------------------------------------------------------
+
+WHOLE = replace(
+    PLAN,
+    messages=9_000,
+    users=900,
+    **(WHOLE_SHARES | {"number_change_pct": 8.0, "bsuid_first_pct": 6.0, "opt_out_pct": 6.0}),
+)
+BENCHMARK = Path(__file__).parents[2] / "benchmarks" / "inbound_load.py"
+W_AS_OF = datetime(2026, 11, 22, 12, tzinfo=UTC)
+
+MESSAGE_FIELDS = {"schema", "type", "role", "content", "sent_at", "author", "mode"}
+MESSAGE_OPTIONS = {"tokens_used", "intent_detected", "model", "current_flow"}
+
+
+@dataclass
+class Whole:
+    """What an independent reading finds in traffic with every kind of record, in file order."""
+
+    chatbot_messages: list[dict[str, Any]] = field(default_factory=list)
+    conversation_events: list[dict[str, Any]] = field(default_factory=list)
+    records: dict[str, list[dict[str, Any]]] = field(default_factory=lambda: defaultdict(list))
+    messages: dict[str, dict[str, Any]] = field(default_factory=dict)
+    answers: set[str] = field(default_factory=set)
+    line_of: dict[str, int] = field(default_factory=dict)
+    line_seconds: list[float] = field(default_factory=list)
+    units: int = 0
+
+    def client_messages(self, *names: Any) -> list[dict[str, Any]]:
+        """Messages under any of these numbers or user ids, by their time."""
+        mine = [
+            one
+            for one in self.messages.values()
+            if one.get("from") in names or one.get("from_user_id") in names
+        ]
+        return sorted(mine, key=lambda one: int(one["timestamp"]))
+
+
+def read_whole(content: bytes) -> Whole:
+    whole = Whole()
+    for number, line in enumerate(content.splitlines()):
+        try:
+            body = json.loads(line)
+        except (UnicodeDecodeError, json.JSONDecodeError):
+            whole.units += 1
+            continue
+        if "schema" in body:
+            whole.units += 1
+            assert body["schema"] == CHATBOT_SCHEMA
+            told = whole.chatbot_messages if body["type"] == "message" else None
+            (whole.conversation_events if told is None else told).append(body)
+            whole.line_of.setdefault(f"chatbot {body.get('wamid')}", number)
+            instant = body["sent_at"] if told is not None else body["at"]
+            whole.line_seconds.append(datetime.fromisoformat(instant).timestamp())
+            continue
+        for entry in body["entry"]:
+            for change in entry["changes"]:
+                take_change(whole, change, number)
+    return whole
+
+
+def take_change(whole: Whole, change: dict[str, Any], number: int) -> None:
+    value = change["value"]
+    names = [contact["profile"]["name"] for contact in value.get("contacts", [])]
+    if change["field"] != "messages":
+        place = {"smb_message_echoes": "message_echoes"}.get(change["field"], change["field"])
+        assert "messages" not in value
+        assert "statuses" not in value
+        for record in value[place]:
+            whole.units += 1
+            whole.records[change["field"]].append(record)
+        return
+    for status in value.get("statuses", []):
+        whole.units += 1
+        whole.answers.add(status["id"])
+    for message in value.get("messages", []):
+        whole.units += 1
+        kind = message["type"]
+        if kind in {"edit", "revoke", "system"}:
+            whole.records[kind].append(message)
+            whole.line_of[message["id"]] = number
+            if kind == "system":
+                assert "contacts" not in value or len(value["messages"]) > 1
+        elif "group_id" in message:
+            whole.records["group"].append(message)
+        elif bad_kind_of(message, names) is None:
+            whole.messages.setdefault(message["id"], message)
+            whole.line_of.setdefault(message["id"], number)
+
+
+@pytest.fixture(scope="module")
+def whole_counts() -> tuple[Whole, TrafficCounts]:
+    content, counts = write(WHOLE)
+    return read_whole(content), counts
+
+
+@pytest.fixture(scope="module")
+def whole(whole_counts: tuple[Whole, TrafficCounts]) -> Whole:
+    return whole_counts[0]
+
+
+@pytest.mark.parametrize(
+    ("name", "shares"), [("W_SHA256", {}), ("W30_SHA256", {"chatbot_pct": 30.0})], ids=str
+)
+def test_the_loads_of_the_benchmark_are_those_its_figures_are_of(
+    name: str, shares: dict[str, float]
+) -> None:
+    known = dict(re.findall(r'^(\w+) = "([0-9a-f]{64})"$', BENCHMARK.read_text(), re.MULTILINE))
+    plan = TrafficPlan(messages=200_000, users=20_000, seed=7, as_of=W_AS_OF, **shares)
+    assert write(plan)[1].sha256 == known[name]
+
+
+def test_chatbot_events_leave_every_webhook_body_as_it_was() -> None:
+    plan = replace(PLAN, messages=2_000, users=200)
+    with_events = list(iter_bodies(replace(plan, chatbot_pct=30.0)))
+    assert [line for line in with_events if b'"schema":' not in line] == list(iter_bodies(plan))
+
+
+def test_the_counts_with_every_kind_of_record_are_those_of_an_independent_reading(
+    whole_counts: tuple[Whole, TrafficCounts],
+) -> None:
+    whole, counts = whole_counts
+    assert counts.updates == whole.units
+    assert counts.messages == len(whole.messages) == WHOLE.messages
+    roles = Counter(one["role"] for one in whole.chatbot_messages)
+    assert roles == {"assistant": counts.chatbot_messages, "user": counts.chatbot_repeats}
+    assert counts.conversation_events == len(whole.conversation_events)
+    choices = Counter(one["value"] for one in whole.records["user_preferences"])
+    assert counts.others == {
+        "edit": len(whole.records["edit"]),
+        "revoke": len(whole.records["revoke"]),
+        "echo": len(whole.records["smb_message_echoes"]),
+        "group": len(whole.records["group"]),
+        "user_changed_number": len(whole.records["system"]),
+        "user_id_update": len(whole.records["user_id_update"]),
+        "opt_out": choices["stop"],
+        "opt_in": choices["resume"],
+    }
+
+
+def test_every_share_asked_for_is_the_share_that_comes(
+    whole_counts: tuple[Whole, TrafficCounts],
+) -> None:
+    counts = whole_counts[1]
+    assert counts.chatbot_events == round(WHOLE.messages * 30 / 70)
+    assert counts.others["edit"] == round(WHOLE.messages * 0.01)
+    assert counts.others["revoke"] == round(WHOLE.messages * 0.005)
+    assert counts.others["echo"] == round(WHOLE.messages * 0.01)
+    assert counts.others["group"] == round(WHOLE.messages * 0.002)
+    assert 0.05 < counts.others["user_changed_number"] / WHOLE.users < 0.11
+    assert 0.04 < counts.others["opt_out"] / WHOLE.users < 0.09
+    assert 0 < counts.others["opt_in"] < counts.others["opt_out"]
+
+
+@settings(max_examples=40, deadline=None)
+@given(
+    st.builds(
+        TrafficPlan,
+        messages=st.integers(1, 200),
+        users=st.integers(1, 40),
+        seed=st.integers(0, 2**40),
+        as_of=st.just(AS_OF),
+        late_pct=st.sampled_from([0.0, 100.0]),
+        bad_pct=st.sampled_from([0.0, 20.0]),
+        bsuid_only_pct=st.sampled_from([0.0, 50.0]),
+        user_id_pct=st.sampled_from([0.0, 90.0]),
+        chatbot_pct=st.sampled_from([0.0, 1.0, 30.0, 60.0, 90.0]),
+        edit_pct=st.sampled_from([0.0, 10.0, 100.0]),
+        revoke_pct=st.sampled_from([0.0, 10.0, 100.0]),
+        echo_pct=st.sampled_from([0.0, 10.0, 100.0]),
+        group_pct=st.sampled_from([0.0, 10.0]),
+        number_change_pct=st.sampled_from([0.0, 50.0, 100.0]),
+        opt_out_pct=st.sampled_from([0.0, 100.0]),
+        bsuid_first_pct=st.sampled_from([0.0, 50.0, 100.0]),
+    )
+)
+def test_every_plan_with_more_records_keeps_its_counts_and_its_end(plan: TrafficPlan) -> None:
+    content, counts = write(plan)
+    whole = read_whole(content)
+    assert counts.updates == whole.units
+    assert counts.messages == len(whole.messages) == plan.messages
+    assert counts.chatbot_events == round(
+        plan.messages * plan.chatbot_pct / (100 - plan.chatbot_pct)
+    )
+    assert all(second <= AS_OF_SECONDS for second in whole.line_seconds)
+    moments = [int(one["timestamp"]) for each in whole.records.values() for one in each]
+    assert all(moment <= AS_OF_SECONDS for moment in moments)
+
+
+def test_chatbot_messages_have_the_fields_of_the_format(whole: Whole) -> None:
+    for one in whole.chatbot_messages:
+        fields = set(one)
+        assert fields & {"wamid", "external_id"} in ({"wamid"}, {"external_id"})
+        assert fields & {"phone", "bsuid"} in ({"phone"}, {"bsuid"})
+        assert fields >= MESSAGE_FIELDS
+        assert fields - MESSAGE_FIELDS - MESSAGE_OPTIONS <= {
+            *("wamid", "external_id", "phone", "bsuid"),
+        }
+        assert one["content"]
+        assert re.fullmatch(r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d\.\d{3}Z", one["sent_at"])
+        assert one["mode"] in {"ai_free", "menu", "flow", "human"}
+        assert ("current_flow" in one) == (one["mode"] == "flow")
+        expected = "client" if one["role"] == "user" else None
+        assert one["author"] == (expected or ("human" if one["mode"] == "human" else "bot"))
+    present = Counter(name for one in whole.chatbot_messages for name in one)
+    assert all(present[name] > 50 for name in MESSAGE_OPTIONS | {"bsuid"})
+    assert 0 < present["external_id"] < 0.05 * len(whole.chatbot_messages)
+
+
+def test_conversation_events_are_few_and_say_how_it_stands(whole: Whole) -> None:
+    events = whole.conversation_events
+    assert 0.02 < len(events) / len(whole.line_seconds) < 0.07
+    assert len({one["event_id"] for one in events}) == len(events)
+    assert {one["status"] for one in events} == {"open", "waiting", "transferred", "closed"}
+    for one in events:
+        assert ("phone" in one) != ("bsuid" in one)
+        assert one.get("closed_at") == (one["at"] if one["status"] == "closed" else None)
+        assert ("transferred_to" in one) == (one["status"] == "transferred")
+
+
+def test_the_chatbot_tells_mostly_of_its_answers_and_repeats_what_clients_wrote(
+    whole: Whole,
+) -> None:
+    answers = [one for one in whole.chatbot_messages if one["role"] == "assistant"]
+    repeats = [one for one in whole.chatbot_messages if one["role"] == "user"]
+    assert 0.55 < len(answers) / len(whole.line_seconds) < 0.75
+    assert 0.2 < len(repeats) / len(whole.line_seconds) < 0.4
+    told = [one["wamid"] for one in answers if "wamid" in one]
+    assert len(told) == len(set(told))
+    assert sum(one in whole.answers for one in told) > 0.99 * len(told)
+    delays, first_told = [], 0
+    for one in repeats:
+        message = whole.messages[one["wamid"]]
+        if message["type"] == "text":
+            assert one["content"] == message["text"]["body"]
+        sent = datetime.fromisoformat(one["sent_at"]).timestamp()
+        delays.append(sent - int(message["timestamp"]))
+        first_told += whole.line_of[f"chatbot {one['wamid']}"] < whole.line_of[one["wamid"]]
+    delays.sort()
+    assert delays[0] >= 0.3
+    assert delays[len(delays) // 2] < 5
+    assert len({delay % 1 for delay in delays}) > 0.3 * len(delays)
+    assert 0.1 < first_told / len(repeats) < 0.9
+
+
+def test_the_chatbot_names_numbers_in_their_full_form(whole: Whole) -> None:
+    short = 0
+    for one in whole.chatbot_messages:
+        if one["role"] == "user" and "phone" in one:
+            sender = whole.messages[one["wamid"]].get("from")
+            if sender is None:
+                continue  # known by the user id alone when it was written
+            assert one["phone"].startswith("+")
+            short += one["phone"][1:] != sender
+            if one["phone"][5:7] != "91":  # a new number, taken meanwhile
+                assert one["phone"] == f"+{phone_key(sender)}"
+    assert short > 20
+
+
+def test_chatbot_lines_stand_near_their_time(whole: Whole) -> None:
+    # Late messages are told of when they arrive; only the state of the file's clock matters here.
+    youngest = 0.0
+    for second in whole.line_seconds:
+        assert second > youngest - 60
+        youngest = max(youngest, second)
+
+
+def test_changes_name_a_message_of_the_same_client_and_come_after_it_in_time(whole: Whole) -> None:
+    edits = {one["id"]: one for one in whole.records["edit"]}
+    before = chained = 0
+    for one in [*edits.values(), *whole.records["revoke"]]:
+        target_id = one[one["type"]]["original_message_id"]
+        chained += target_id in edits
+        target = edits.get(target_id) or whole.messages[target_id]
+        assert int(target["timestamp"]) <= int(one["timestamp"])
+        before += whole.line_of[one["id"]] < whole.line_of[target_id]
+        if one["type"] == "edit":
+            assert one["edit"]["message"]["type"] == "text"
+            assert one["edit"]["message"]["text"]["body"]
+    assert chained > 1
+    assert 0.1 < before / (len(edits) + len(whole.records["revoke"])) < 0.5
+
+
+def test_a_client_who_changed_writes_from_the_new_number_and_user_id_alone(whole: Whole) -> None:
+    updates = {
+        one["wa_id"]: one["user_id"] for one in whole.records["user_id_update"] if "wa_id" in one
+    }
+    before_told = with_both = 0
+    for one in whole.records["system"]:
+        system = one["system"]
+        assert system["type"] == "user_changed_number"
+        keys = [phone_key(one["from"]), system["wa_id"]]
+        moment = int(one["timestamp"])
+        for message in whole.messages.values():
+            if "from" in message and phone_key(message["from"]) in keys:
+                is_new = message["from"] == system["wa_id"]
+                assert is_new == (int(message["timestamp"]) > moment)
+                before_told += is_new and whole.line_of[message["id"]] < whole.line_of[one["id"]]
+        if "user_id" in system:
+            update = updates[system["wa_id"]]
+            assert update["current"] == system["user_id"]
+            newer = whole.client_messages(update["current"])
+            older = whole.client_messages(update["previous"])
+            assert all(int(each["timestamp"]) <= moment for each in older)
+            assert all(int(each["timestamp"]) > moment for each in newer)
+            with_both += bool(newer) and bool(older)
+    assert with_both > 10
+    assert before_told > 5
+    new_numbers = [one["system"]["wa_id"] for one in whole.records["system"]]
+    assert all(map(is_possible_wa_id, new_numbers))
+    assert len(set(new_numbers)) == len(new_numbers)
+
+
+def test_some_clients_are_known_by_their_user_id_before_their_number(whole: Whole) -> None:
+    moments: dict[str, dict[bool, list[int]]] = defaultdict(lambda: {False: [], True: []})
+    for message in whole.messages.values():
+        if "from_user_id" in message:
+            moments[message["from_user_id"]]["from" in message].append(int(message["timestamp"]))
+    both = [each for each in moments.values() if each[False] and each[True]]
+    assert 0.03 < len(both) / WHOLE.users < 0.1
+    assert all(max(each[False]) < min(each[True]) for each in both)
+
+
+def test_who_stops_marketing_is_a_client_and_may_allow_it_again(whole: Whole) -> None:
+    known = {one.get("from") for one in whole.messages.values()}
+    known |= {one.get("from_user_id") for one in whole.messages.values()}
+    known |= {one["system"]["wa_id"] for one in whole.records["system"]}
+    for one in whole.records["user_preferences"]:
+        assert one["category"] == "marketing_messages"
+        assert isinstance(one["timestamp"], int)
+        assert ("wa_id" in one) != ("user_id" in one)
+        assert one.get("wa_id", one.get("user_id")) in known
+
+
+def test_echoes_go_from_our_number_to_a_client(whole: Whole) -> None:
+    for one in whole.records["smb_message_echoes"]:
+        assert one["from"] == BUSINESS_PHONE
+        assert is_possible_wa_id(one["to"])
+        assert one["text"]["body"]

@@ -1,12 +1,17 @@
-"""Made-up WhatsApp webhook traffic: the same plan gives the same bytes on every machine.
+"""Made-up WhatsApp traffic: the same plan gives the same bytes on every machine.
 
-Sending it anywhere, signing it and loading it do not belong here.
+Webhook bodies, and on wish the chatbot's events between them. Sending them anywhere, signing and
+loading them do not belong here.
 
 Reproducible means: integers and `random.Random.random`/`getrandbits` only (no logarithms, whose
 last digit differs between C libraries), no set iterated, no clock, no environment.
 
-Sources: Meta's webhook reference (shape, batching, pricing, statuses, BSUID), decoded official
-message ids (`wamid`), and the sessions of a pt-BR support desk for certificates and LC Web plans.
+What the newer knobs add draws from random numbers of its own: the messages and their times stay
+those of the plan without it.
+
+Sources: Meta's webhook reference (shape, batching, pricing, statuses, BSUID, edits, echoes, number
+changes), decoded official message ids (`wamid`), the chatbot's event format `CHATBOT_SCHEMA`, and
+the sessions of a pt-BR support desk for certificates and LC Web plans.
 """
 
 from __future__ import annotations
@@ -20,7 +25,7 @@ from bisect import bisect_left
 from collections import Counter
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
-from datetime import datetime
+from datetime import UTC, datetime, timedelta
 from heapq import heapify, heapreplace
 from math import gcd
 from operator import attrgetter
@@ -30,7 +35,7 @@ import msgspec
 from msgspec import UNSET, UnsetType
 
 from gatte_pipelines.errors import ConfigurationError
-from gatte_pipelines.phones import BRAZILIAN_AREA_CODES
+from gatte_pipelines.phones import BRAZILIAN_AREA_CODES, phone_key
 
 BUSINESS_PHONE: Final = "5511900000000"
 """The fictitious number that every generated message was sent to."""
@@ -69,7 +74,24 @@ OTHER_KINDS: Final = (
 )
 """The message types besides text, in the order in which they take turns."""
 
+CHATBOT_SCHEMA: Final = "gatte.chatbot_event/1"
+
+WHOLE_SHARES: Final[dict[str, float]] = {
+    "other_kinds_pct": 3.0,
+    "bsuid_only_pct": 2.0,
+    "chatbot_pct": 30.0,
+    "edit_pct": 1.0,
+    "revoke_pct": 0.5,
+    "echo_pct": 1.0,
+    "group_pct": 0.2,
+    "number_change_pct": 1.0,
+    "opt_out_pct": 1.0,
+    "bsuid_first_pct": 2.0,
+}
+"""Shares of a plan with every kind of record: ``TrafficPlan(..., **WHOLE_SHARES)``."""
+
 MAX_USERS: Final = 5_000_000
+MAX_CHATBOT_PCT: Final = 90.0
 MAX_TEXT_CHARS: Final = 1_500
 
 _SECOND_MS: Final = 1_000
@@ -117,6 +139,19 @@ class TrafficPlan:
         bsuid_only_pct: Clients known only by it, with neither `from` nor `wa_id`.
         reply_pct: Messages that quote an earlier answer.
         answered_pct: Messages that the bot answers, each answer with its statuses.
+        chatbot_pct: Chatbot events, as a share of these events and `messages` together (30: three
+            events for seven messages): mostly answers under the ids of their statuses, then
+            repeats of clients' messages under the chatbot's clock, a few per cent about the state
+            of a conversation.
+        edit_pct: Edits by clients, as a share of `messages`; some come before their message.
+        revoke_pct: Removals by clients, as a share of `messages`; some come before their message.
+        echo_pct: Answers of the staff from the WhatsApp Business app, as a share of `messages`.
+        group_pct: Messages of groups, on top of `messages` and as a share of them.
+        number_change_pct: Clients who change to a new number, and so to a new user id, in or right
+            after their first conversation; what tells of it comes at times after messages from the
+            new number. Clients without a number change their user id alone.
+        opt_out_pct: Clients who stop marketing messages; a third of them allow them again.
+        bsuid_first_pct: Clients who are at first known by their user id only, then with a number.
     """
 
     messages: int
@@ -136,6 +171,14 @@ class TrafficPlan:
     bsuid_only_pct: float = 0.0
     reply_pct: float = 1.0
     answered_pct: float = 95.0
+    chatbot_pct: float = 0.0
+    edit_pct: float = 0.0
+    revoke_pct: float = 0.0
+    echo_pct: float = 0.0
+    group_pct: float = 0.0
+    number_change_pct: float = 0.0
+    opt_out_pct: float = 0.0
+    bsuid_first_pct: float = 0.0
 
     def __post_init__(self) -> None:
         """Refuse what cannot be generated.
@@ -157,6 +200,8 @@ class TrafficPlan:
                 raise ConfigurationError(f"traffic plan: {name} must be between 0 and 100")
         if self.landline_pct + self.foreign_pct > 100:
             raise ConfigurationError("traffic plan: landline_pct + foreign_pct is over 100")
+        if self.chatbot_pct > MAX_CHATBOT_PCT:
+            raise ConfigurationError(f"traffic plan: chatbot_pct must be at most {MAX_CHATBOT_PCT}")
 
 
 @dataclass(frozen=True)
@@ -164,7 +209,7 @@ class TrafficCounts:
     """What was written.
 
     Attributes:
-        lines: POST bodies, one a line.
+        lines: POST bodies and chatbot events, one a line.
         bytes_written: Size of the output with its line ends.
         messages: Distinct valid messages, late ones included.
         statuses: Distinct statuses.
@@ -177,6 +222,11 @@ class TrafficCounts:
         kinds: Distinct valid messages by type.
         bad: Bad records by kind of `BAD_KINDS`.
         sha256: Hexadecimal digest of the output.
+        chatbot_messages: The chatbot's events with a message of our side.
+        chatbot_repeats: The chatbot's events with a client's message of a webhook.
+        conversation_events: The chatbot's events about the state of a conversation.
+        others: Further webhook records by kind: `edit`, `revoke`, `echo`, `group`,
+            `user_changed_number`, `user_id_update`, `opt_out`, `opt_in`.
     """
 
     lines: int
@@ -191,16 +241,27 @@ class TrafficCounts:
     kinds: dict[str, int]
     bad: dict[str, int]
     sha256: str
+    chatbot_messages: int = 0
+    chatbot_repeats: int = 0
+    conversation_events: int = 0
+    others: dict[str, int] = field(default_factory=dict)
+
+    @property
+    def chatbot_events(self) -> int:
+        """Lines that the chatbot wrote."""
+        return self.chatbot_messages + self.chatbot_repeats + self.conversation_events
 
     @property
     def updates(self) -> int:
-        """Units a loader must count as received: every message, status and bad record."""
+        """Units a loader must count as received: every message, status, event and bad record."""
         return (
             self.messages
             + self.statuses
             + self.redeliveries
             + self.status_redeliveries
             + sum(self.bad.values())
+            + self.chatbot_events
+            + sum(self.others.values())
         )
 
 
@@ -210,7 +271,7 @@ def write_traffic(
     *,
     on_messages: Callable[[int], None] | None = None,
 ) -> TrafficCounts:
-    """Write the traffic of a plan as JSON lines, one POST body a line.
+    """Write the traffic of a plan as JSON lines, one POST body or chatbot event a line.
 
     Args:
         plan: What to generate.
@@ -257,17 +318,21 @@ def write_traffic(
         kinds=dict(sorted(tally.kinds.items())),
         bad=dict(sorted(tally.bad.items())),
         sha256=digest.hexdigest(),
+        chatbot_messages=tally.chatbot_messages,
+        chatbot_repeats=tally.chatbot_repeats,
+        conversation_events=tally.conversation_events,
+        others=dict(sorted(tally.others.items())),
     )
 
 
 def iter_bodies(plan: TrafficPlan) -> Iterator[bytes]:
-    """Generate the POST bodies of a plan in the order of their delivery, without line ends.
+    """Generate the lines of a plan in the order of their delivery, without line ends.
 
     Args:
         plan: What to generate.
 
     Yields:
-        Bodies as Meta would send them; none holds a line end.
+        Bodies as Meta would send them, and chatbot events; none holds a line end.
     """
     return _generate(plan, _Tally())
 
@@ -283,6 +348,10 @@ class _Tally:
     sessions: int = 0
     kinds: Counter[str] = field(default_factory=Counter)
     bad: Counter[str] = field(default_factory=Counter)
+    chatbot_messages: int = 0
+    chatbot_repeats: int = 0
+    conversation_events: int = 0
+    others: Counter[str] = field(default_factory=Counter)
 
 
 # --- Wire shapes: fields in the order of Meta's samples; UNSET fields are absent. -----------------
@@ -360,7 +429,7 @@ class _Value(msgspec.Struct, gc=False):
 
 
 class _Change(msgspec.Struct, gc=False):
-    value: _Value
+    value: _Value | dict[str, Any]
     field: str
 
 
@@ -406,8 +475,54 @@ class _Unit(msgspec.Struct, gc=False):
 
     deliver_ms: int
     contact: _Contact | None
-    # A message, a status, the fields of an odd message, or the bytes of a whole POST.
+    # A message, a status, the fields of an odd message, a record of another field than "messages",
+    # or the bytes of a whole line.
     update: Any
+
+
+class _OtherField(msgspec.Struct, gc=False):
+    """A record that comes under another ``field`` of a change than ``messages``."""
+
+    field: str
+    record: dict[str, Any]
+
+
+# Where the records of a field stand in its value.
+_PLACES: Final = {
+    "smb_message_echoes": "message_echoes",
+    "user_id_update": "user_id_update",
+    "user_preferences": "user_preferences",
+}
+
+
+class _ChatbotMessage(msgspec.Struct, gc=False):
+    schema: str
+    type: str
+    wamid: str | UnsetType
+    external_id: str | UnsetType
+    phone: str | UnsetType
+    bsuid: str | UnsetType
+    role: str
+    content: str
+    sent_at: str
+    author: str
+    tokens_used: int | UnsetType
+    intent_detected: str | UnsetType
+    model: str | UnsetType
+    mode: str
+    current_flow: str | UnsetType
+
+
+class _ChatbotConversation(msgspec.Struct, gc=False):
+    schema: str
+    type: str
+    event_id: str
+    phone: str | UnsetType
+    bsuid: str | UnsetType
+    status: str
+    at: str
+    closed_at: str | UnsetType
+    transferred_to: str | UnsetType
 
 
 _DELIVERY: Final = attrgetter("deliver_ms")
@@ -452,6 +567,12 @@ _FOREIGN: Final = (
     ("ES", "34", "60"),
     ("PY", "595", "90"),
 )
+
+
+# What befalls a share of the clients; below the bits that an index is shifted to.
+_NUMBER_CHANGE: Final = 1
+_BSUID_FIRST: Final = 2
+_OPT_OUT: Final = 3
 
 
 class _Client(NamedTuple):
@@ -500,8 +621,12 @@ class _Clients:
         wa_id, country = self._number(bits, BRAZILIAN_AREA_CODES[area], serial, session_draw)
         user_id: str | UnsetType = UNSET
         bsuid_only = (more & 0xFFFF) * 100 < plan.bsuid_only_pct * 65_536
-        if bsuid_only or (more >> 16 & 0xFFFF) * 100 < plan.user_id_pct * 65_536:
-            user_id = f"{country}.{1_000_000_000_000_000 + bits % 9_000_000_000_000_000}"
+        if (
+            bsuid_only
+            or (more >> 16 & 0xFFFF) * 100 < plan.user_id_pct * 65_536
+            or (plan.bsuid_first_pct and self.happens(index, _BSUID_FIRST, plan.bsuid_first_pct))
+        ):
+            user_id = _user_id(country, bits)
         sender: str | UnsetType = UNSET if bsuid_only else wa_id
         head = b"\x1c\x18%c%b\x15\x02\x00" % (len(wa_id), wa_id.encode("ascii"))
         return _Client(
@@ -511,6 +636,36 @@ class _Clients:
             head + b"\x12\x18\x14",
             head + b"\x11\x18\x12",
             more >> 60 < 3,
+        )
+
+    def happens(self, index: int, what: int, percent: float) -> bool:
+        """Whether something that befalls a share of the clients befalls this one."""
+        return (_mix(self._salt ^ (index << 20) ^ what) & 0xFFFF) * 100 < percent * 65_536
+
+    def without_number(self, client: _Client) -> _Client:
+        """A client as long as only the user id is known."""
+        return client._replace(
+            sender=UNSET, contact=_Contact(client.contact.profile, UNSET, client.user_id)
+        )
+
+    def moved(self, index: int, client: _Client) -> _Client:
+        """A client under a new number (none where none is known) and a new user id."""
+        serial, area = divmod(
+            (index * self._step + self._salt) % self._numbers, len(BRAZILIAN_AREA_CODES)
+        )
+        # No mobile begins with 91 and no client's first number does.
+        wa_id = f"55{BRAZILIAN_AREA_CODES[area]}91{serial:07d}"
+        sender = UNSET if client.sender is UNSET else wa_id
+        user_id: str | UnsetType = UNSET
+        if client.user_id is not UNSET:
+            user_id = _user_id("BR", _mix(self._salt ^ (index << 20) ^ _NUMBER_CHANGE))
+        head = b"\x1c\x18%c%b\x15\x02\x00" % (len(wa_id), wa_id.encode("ascii"))
+        return client._replace(
+            sender=sender,
+            user_id=user_id,
+            contact=_Contact(client.contact.profile, sender, user_id),
+            inbound_id_head=head + b"\x12\x18\x14",
+            outbound_id_head=head + b"\x11\x18\x12",
         )
 
     def _number(
@@ -536,6 +691,10 @@ class _Clients:
         if changes_form and session_draw < 0.2:
             short = not short and plan.twelve_digit_pct > 0
         return (f"55{area_code}{local}" if short else f"55{area_code}9{local}"), "BR"
+
+
+def _user_id(country: str, bits: int) -> str:
+    return f"{country}.{1_000_000_000_000_000 + bits % 9_000_000_000_000_000}"
 
 
 def _name(bits: int) -> str:
@@ -1104,6 +1263,7 @@ def _generate(plan: TrafficPlan, tally: _Tally) -> Iterator[bytes]:
     maker = _Maker(plan, tally)
     postman = _Postman(plan)
     pending = maker.pending
+    beside = maker.beside
     flush_at = 4_000
     for number in range(diary.windows):
         sessions, times = diary.window(number)
@@ -1111,7 +1271,13 @@ def _generate(plan: TrafficPlan, tally: _Tally) -> Iterator[bytes]:
             if len(pending) > flush_at:
                 pending.sort(key=_DELIVERY)
                 ready = bisect_left(pending, session.start_ms, key=_DELIVERY)
-                yield from postman.post(pending[:ready])
+                posted = postman.post(pending[:ready])
+                if beside:
+                    yield from _interleave(
+                        postman, posted, beside.take_chatbot_lines(session.start_ms)
+                    )
+                else:
+                    yield from posted
                 del pending[:ready]
                 # Sorting what stays behind again must not outweigh what is new.
                 flush_at = 4_000 + 2 * len(pending)
@@ -1119,12 +1285,28 @@ def _generate(plan: TrafficPlan, tally: _Tally) -> Iterator[bytes]:
                 session.user, times[session.first_time : session.first_time + session.messages]
             )
     pending.sort(key=_DELIVERY)
-    yield from postman.post(pending)
+    posted = postman.post(pending)
+    if beside:
+        yield from _interleave(postman, posted, beside.take_chatbot_lines(None))
+    else:
+        yield from posted
     tally.sessions = diary.sessions
     texts = tally.messages - tally.kinds.total()
     if texts:
         tally.kinds["text"] = texts
     tally.users = diary.seen
+
+
+def _interleave(postman: _Postman, bodies: Iterator[bytes], lines: list[_Unit]) -> Iterator[bytes]:
+    """Put the chatbot's lines between the POST bodies, by time."""
+    done = 0
+    for body in bodies:
+        while done < len(lines) and lines[done].deliver_ms <= postman.posted_ms:
+            yield lines[done].update
+            done += 1
+        yield body
+    for line in lines[done:]:
+        yield line.update
 
 
 class _Maker:
@@ -1146,6 +1328,7 @@ class _Maker:
         self._redelivered_share = plan.redelivered_pct / 100
         self._bad_made = 0
         self._other_made = 0
+        self.beside = _Beside(plan, tally, self._clients, self.pending) if _has_more(plan) else None
 
     def add_session(self, user: int, times: array[int]) -> None:
         """Add a session's messages, their answers' statuses, redeliveries and bad records.
@@ -1155,8 +1338,9 @@ class _Maker:
             times: When the client writes, milliseconds since 1970, ascending.
         """
         uniform, bits = self._random.random, self._random.getrandbits
-        pending = self.pending
+        pending, beside = self.pending, self.beside
         client = self._clients.client(user, uniform())
+        phases = beside.begin_session(user, client, times) if beside else None
         sender, user_id, contact, inbound_head, outbound_head, plainly = client
         topic = _TOPIC_PHRASES[int(uniform() * len(_TOPIC_PHRASES))]
         reply_share = self._plan.reply_pct / 100
@@ -1165,6 +1349,9 @@ class _Maker:
         answer_id = ""
         message: Any
         for place, event_ms in enumerate(times):
+            if phases and place in phases:
+                client = phases[place]
+                sender, user_id, contact, inbound_head, outbound_head, plainly = client
             # Neighbours overtake each other: deliveries run in parallel at Meta's side.
             deliver_ms = event_ms + 300 + int(uniform() * uniform() * 5_000)
             message_id = _wamid(inbound_head, b"3A%018X" % bits(72))
@@ -1183,14 +1370,25 @@ class _Maker:
                     "text",
                 )
             # One draw finds the few messages with which something happens; see _add_special.
+            on_its_way = None
             if uniform() * self._left < self._special_left:
                 deliver_ms = self._add_special(client, event_ms, deliver_ms, message)
             else:
-                pending.append(_Unit(deliver_ms, contact, message))
+                on_its_way = _Unit(deliver_ms, contact, message)
+                pending.append(on_its_way)
             self._left -= 1
-            if uniform() < answered_share:
+            if beside:
+                deliver_ms = beside.add_records(message, event_ms, deliver_ms, on_its_way)
+            is_answered = uniform() < answered_share
+            if is_answered:
                 answer_id = _wamid(outbound_head, b"%018X" % bits(72))
                 self._add_statuses(client, answer_id, deliver_ms)
+            if beside:
+                beside.add_chatbot_events(
+                    message, event_ms, deliver_ms, answer_id if is_answered else "", place == last
+                )
+        if beside:
+            beside.end_session()
         self._tally.messages += len(times)
 
     def _add_special(self, client: _Client, event_ms: int, deliver_ms: int, message: Any) -> int:
@@ -1292,6 +1490,529 @@ class _Maker:
             self._as_of_ms // 1_000,
         )
         self.pending.append(_Unit(deliver_ms + 400, contact, update))
+
+
+# --- What comes beside the messages ---------------------------------------------------------------
+
+_ANSWERS: Final = _phrases(
+    (
+        "Olá! Sou o assistente virtual da GATTE. Como posso ajudar?",
+        "Claro! Para o {certificado} preciso de: {documento} e {documento}.",
+        "O {plano} sai por R$ {valor}, com {validade} de validade.",
+        "Tenho horário {dia} {hora}. Posso confirmar?",
+        "Seu protocolo é {protocolo}. Guarde este número, por favor.",
+        "Entendi: {sistema} {defeito}. Já tentou {aparelho}?",
+        "A validação é por videoconferência e dura uns {n} minutos.",
+        "O pagamento pode ser por {pagamento}. Qual você prefere?",
+        "Vou transferir você para um atendente. Um momento, por favor.",
+        "Pronto! Mais alguma coisa em que eu possa ajudar?",
+        "Não entendi bem. É sobre certificado, {plano} ou suporte?",
+        "Recebi o documento, obrigado! Retornamos {dia} {hora}.",
+        "1️⃣ Certificados\n2️⃣ Planos LC Web\n3️⃣ Suporte\n4️⃣ Falar com atendente",
+        "Para renovar o {certificado} basta responder RENOVAR.",
+        "Instale o {certificado} {aparelho} e reinicie o navegador.",
+        "Em {cidade} atendemos {dia}, {hora}.",
+        "Agendado para {dia} {hora}. Até lá! 😊",
+    )
+)
+_STAFF_ANSWERS: Final = _phrases(
+    (
+        "Oi! Aqui é do suporte, vi o seu chamado {protocolo}. Vou acessar e já retorno.",
+        "Bom dia! Conferi aqui e o {certificado} já foi emitido 👍",
+        "Pode me mandar a {documento} por aqui mesmo?",
+        "Consegui um encaixe {dia} {hora}, serve?",
+        "Fechamos por R$ {valor} no {pagamento}, pode ser?",
+    )
+)
+_EDIT_PHRASES: Final = _phrases(
+    (
+        "{dia} {hora}",
+        "o certo é {certificado}",
+        "quis dizer {plano}",
+        "R$ {valor}",
+        "digitei errado",
+    )
+)
+_INTENTS: Final = (
+    "ticket_open",
+    "price_question",
+    "certificate_renewal",
+    "appointment_request",
+    "smalltalk",
+    "human_request",
+)
+_FLOWS: Final = ("ticket_flow", "appointment_flow", "renewal_flow")
+_MODELS: Final = ("modelo-exemplo-1", "modelo-exemplo-2")
+# Of the chatbot's events: above the first share a client's message is repeated; conversation
+# events come mostly at the end of a session, and are four in a hundred of all.
+_REPEATED_FROM: Final = 0.74
+_CONVERSATION_EVENT_WITHIN: Final = 0.015
+_CONVERSATION_EVENT_AT_END: Final = 0.20
+_NEVER_SENT: Final = 0.02
+_CHANGE_BEFORE_MESSAGE: Final = 0.25
+_EDIT_WINDOW_MS: Final = 14 * _MINUTE_MS
+_EPOCH: Final = datetime(1970, 1, 1, tzinfo=UTC)
+
+_SEEN: Final = 1
+_MOVED: Final = 2
+_STOPPED: Final = 4
+_RESUMED: Final = 8
+
+
+def _has_more(plan: TrafficPlan) -> bool:
+    """Whether anything comes beside messages, statuses and bad records."""
+    return any(
+        (
+            plan.chatbot_pct,
+            plan.edit_pct,
+            plan.revoke_pct,
+            plan.echo_pct,
+            plan.group_pct,
+            plan.number_change_pct,
+            plan.opt_out_pct,
+            plan.bsuid_first_pct,
+        )
+    )
+
+
+def _instant(ms: int) -> str:
+    """RFC 3339 in UTC with milliseconds."""
+    return (_EPOCH + timedelta(milliseconds=ms)).isoformat(timespec="milliseconds")[:-6] + "Z"
+
+
+class _Beside:
+    """Adds the chatbot's events and the rarer webhook records to the messages of a session."""
+
+    def __init__(
+        self, plan: TrafficPlan, tally: _Tally, clients: _Clients, pending: list[_Unit]
+    ) -> None:
+        self._plan = plan
+        self._tally = tally
+        self._clients = clients
+        self._pending = pending
+        self._lines: list[_Unit] = []
+        self._random = random.Random((plan.seed * 2 + 1) << 80)  # noqa: S311 - made-up traffic
+        self._as_of_ms = int(plan.as_of.timestamp()) * _SECOND_MS
+        self._left = plan.messages
+        self._edits_left = round(plan.messages * plan.edit_pct / 100)
+        self._revokes_left = round(plan.messages * plan.revoke_pct / 100)
+        self._echoes_left = round(plan.messages * plan.echo_pct / 100)
+        self._groups_left = round(plan.messages * plan.group_pct / 100)
+        self._chatbot_left = round(plan.messages * plan.chatbot_pct / (100 - plan.chatbot_pct))
+        self._clients_differ = any((plan.number_change_pct, plan.opt_out_pct, plan.bsuid_first_pct))
+        self._states = bytearray(plan.users if self._clients_differ else 0)
+        # The client of the session at hand, as known from each moment on.
+        self._known: list[tuple[int, _Client]] = []
+        self._user = 0
+        self._end_ms = 0
+        self._mode = ""
+        self._flow: str | UnsetType = UNSET
+
+    def take_chatbot_lines(self, before_ms: int | None) -> list[_Unit]:
+        """Hand over the chatbot's lines of before a moment (None: all that are left), sorted."""
+        self._lines.sort(key=_DELIVERY)
+        ready = (
+            len(self._lines)
+            if before_ms is None
+            else bisect_left(self._lines, before_ms, key=_DELIVERY)
+        )
+        taken = self._lines[:ready]
+        del self._lines[:ready]
+        return taken
+
+    def begin_session(
+        self, user: int, client: _Client, times: array[int]
+    ) -> dict[int, _Client] | None:
+        """Decide how the client is known during a session.
+
+        Args:
+            user: Number of the client.
+            client: As the plan without changes has it.
+            times: When the client writes, milliseconds since 1970, ascending.
+
+        Returns:
+            The client by the place of the first message from which on it is so; None where it
+            stays as it is.
+        """
+        uniform = self._random.random
+        draw = uniform()
+        self._mode = "ai_free" if draw < 0.65 else "flow" if draw < 0.85 else "menu"
+        self._flow = UNSET
+        if self._mode == "flow":
+            self._flow = _FLOWS[int(uniform() * len(_FLOWS))]
+        self._user, self._end_ms = user, times[-1]
+        self._known = [(0, client)]
+        if not self._clients_differ:
+            return None
+        plan, clients = self._plan, self._clients
+        is_first = not self._states[user] & _SEEN
+        self._states[user] |= _SEEN
+        phases: dict[int, _Client] = {}
+        if self._states[user] & _MOVED:
+            client = clients.moved(user, client)
+            phases[0] = client
+            self._known = [(0, client)]
+        elif is_first:
+            place = 1
+            if client.sender is not UNSET and clients.happens(
+                user, _BSUID_FIRST, plan.bsuid_first_pct
+            ):
+                place = max(1, len(times) // 2)
+                phases[0] = clients.without_number(client)
+                self._known = [(0, phases[0])]
+                if place < len(times):
+                    phases[place] = client
+                    self._known.append((times[place], client))
+            if clients.happens(user, _NUMBER_CHANGE, plan.number_change_pct) and (
+                client.sender is not UNSET or client.user_id is not UNSET
+            ):
+                place = min(place + 1 + int(uniform() * (len(times) - place)), len(times))
+                new = clients.moved(user, client)
+                changed_at = self._change_second(times, place)
+                self._known.append((changed_at * _SECOND_MS + 1, new))
+                if place < len(times):
+                    phases[place] = new
+                self._states[user] |= _MOVED
+                self._add_number_change(client, new, changed_at)
+        return phases or None
+
+    def _change_second(self, times: array[int], place: int) -> int:
+        """When the number changes: after the message before the place, before the one at it."""
+        if place < len(times):
+            return times[place - 1] // _SECOND_MS + 1
+        later = times[-1] + 5 * _SECOND_MS + int(self._random.random() * 10 * _MINUTE_MS)
+        return min(later, self._as_of_ms) // _SECOND_MS
+
+    def _who(self, at_ms: int) -> _Client:
+        """The client as known at a moment."""
+        for since_ms, client in reversed(self._known):
+            if at_ms >= since_ms:
+                return client
+        return self._known[0][1]
+
+    def _add_number_change(self, old: _Client, new: _Client, changed_at: int) -> None:
+        name = old.contact.profile.name
+        draw = self._random.random()
+        if old.sender is not UNSET:
+            system: dict[str, Any] = {
+                "body": f"User {name} changed from {old.sender} to {new.sender}",
+                "wa_id": new.sender,
+            }
+            if new.user_id is not UNSET:
+                system["user_id"] = new.user_id
+            system["type"] = "user_changed_number"
+            record = {
+                "from": old.sender,
+                "id": self._message_id(old),
+                "timestamp": str(changed_at),
+                "system": system,
+                "type": "system",
+            }
+            # A system message has no contacts.
+            self._post("user_changed_number", changed_at, None, record, slow=draw < 0.3)
+        if old.user_id is not UNSET:
+            update: dict[str, Any] = {} if new.sender is UNSET else {"wa_id": new.sender}
+            update["detail"] = f"User id for {name} has been updated."
+            update["user_id"] = {"previous": old.user_id, "current": new.user_id}
+            update["timestamp"] = str(changed_at)
+            contact = _Contact(new.contact.profile, new.sender, UNSET)
+            self._post(
+                "user_id_update",
+                changed_at,
+                contact if new.sender is not UNSET else None,
+                _OtherField("user_id_update", update),
+                slow=0.15 < draw < 0.45,
+            )
+
+    def _post(
+        self, kind: str, at_seconds: int, contact: _Contact | None, update: Any, *, slow: bool
+    ) -> int:
+        """Put a record on its way: within seconds, or after up to an hour.
+
+        Returns:
+            When it is delivered.
+        """
+        draw = self._random.random()
+        deliver_ms = at_seconds * _SECOND_MS + 1_300 + int(draw * (_HOUR_MS if slow else 3_000))
+        self._pending.append(_Unit(deliver_ms, contact, update))
+        self._tally.others[kind] += 1
+        return deliver_ms
+
+    def _message_id(self, client: _Client) -> str:
+        return _wamid(client.inbound_id_head, b"3A%018X" % self._random.getrandbits(72))
+
+    def add_records(
+        self, message: Any, event_ms: int, deliver_ms: int, on_its_way: _Unit | None
+    ) -> int:
+        """Add an edit or a removal of a message, a message of a group, an answer of the staff.
+
+        Args:
+            message: The client's message.
+            event_ms: When it was written.
+            deliver_ms: When it is delivered.
+            on_its_way: The message, where it may still be put off until after its change.
+
+        Returns:
+            When the message is now delivered.
+        """
+        uniform, left = self._random.random, self._left
+        if self._edits_left and uniform() * left < self._edits_left and type(message) is _Message:
+            deliver_ms = self._add_edit(message, event_ms, deliver_ms, on_its_way)
+            on_its_way = None  # put off once at most, or it would count as late
+        if self._revokes_left and uniform() * left < self._revokes_left:
+            self._revokes_left -= 1
+            message_id = message.id if type(message) is _Message else message["id"]
+            longest = _MINUTE_MS if uniform() < 0.6 else 2 * _HOUR_MS
+            fields = {"revoke": {"original_message_id": message_id}, "type": "revoke"}
+            moment = event_ms + 5_000 + int(uniform() * longest)
+            deliver_ms = self._add_change("revoke", fields, moment, deliver_ms, on_its_way)[1]
+        if self._groups_left and uniform() * left < self._groups_left:
+            self._groups_left -= 1
+            client = self._who(event_ms)
+            group: dict[str, Any] = {"group_id": f"grupo-exemplo-{int(uniform() * 20)}"}
+            group |= _fields(client, self._message_id(client), str(event_ms // 1_000))
+            group |= {"text": {"body": "Pessoal, alguém já renovou?"}, "type": "text"}
+            self._post("group", event_ms // _SECOND_MS, client.contact, group, slow=False)
+        if self._echoes_left and uniform() * left < self._echoes_left:
+            self._add_echo(event_ms)
+        return deliver_ms
+
+    def _add_edit(
+        self, message: _Message, event_ms: int, deliver_ms: int, on_its_way: _Unit | None
+    ) -> int:
+        """Add an edit of a text, at times with a second one."""
+        uniform = self._random.random
+        moment, target = event_ms, message.id
+        for _ in range(2 if uniform() < 0.15 and self._edits_left > 1 else 1):
+            self._edits_left -= 1
+            longest = _MINUTE_MS if uniform() < 0.7 else _EDIT_WINDOW_MS // 2
+            moment = min(moment + 3_000 + int(uniform() * longest), self._as_of_ms)
+            body = f"{message.text.body} ({_say(uniform, _EDIT_PHRASES)})"
+            edited = {"type": "text", "text": {"body": body}, "context": {"id": "M0"}}
+            fields = {"edit": {"original_message_id": target, "message": edited}, "type": "edit"}
+            edit_id, deliver_ms = self._add_change("edit", fields, moment, deliver_ms, on_its_way)
+            on_its_way = None
+            # The second edit names the message, or the edit before it.
+            target = edit_id if uniform() < 0.5 else message.id
+        return deliver_ms
+
+    def _add_change(
+        self,
+        kind: str,
+        fields: dict[str, Any],
+        moment: int,
+        deliver_ms: int,
+        on_its_way: _Unit | None,
+    ) -> tuple[str, int]:
+        """Add an edit or removal; at times the message itself is put off until after it.
+
+        Returns:
+            The id of the change, and when the message is now delivered.
+        """
+        uniform = self._random.random
+        at_seconds = min(moment, self._as_of_ms) // _SECOND_MS
+        client = self._who(at_seconds * _SECOND_MS)
+        change_id = self._message_id(client)
+        record = _fields(client, change_id, str(at_seconds)) | fields
+        changed_ms = self._post(kind, at_seconds, client.contact, record, slow=False)
+        if (
+            on_its_way is not None
+            and uniform() < _CHANGE_BEFORE_MESSAGE
+            # Not so late that it would count as late, nor after the end.
+            and changed_ms - deliver_ms < 2 * _MINUTE_MS
+            and changed_ms + 40_000 < self._as_of_ms
+        ):
+            deliver_ms = max(deliver_ms, changed_ms + 500 + int(uniform() * 30_000))
+            on_its_way.deliver_ms = deliver_ms
+        return change_id, deliver_ms
+
+    def _add_echo(self, event_ms: int) -> None:
+        uniform, bits = self._random.random, self._random.getrandbits
+        moment = min(event_ms + 5_000 + int(uniform() * _MINUTE_MS), self._as_of_ms)
+        at_seconds = moment // _SECOND_MS
+        client = self._who(at_seconds * _SECOND_MS)
+        if client.sender is UNSET:
+            return
+        self._echoes_left -= 1
+        record = {
+            "from": BUSINESS_PHONE,
+            "to": client.sender,
+            "id": _wamid(client.outbound_id_head, b"%018X" % bits(72)),
+            "timestamp": str(at_seconds),
+            "type": "text",
+            "text": {"body": _say(uniform, _STAFF_ANSWERS)},
+        }
+        self._post("echo", at_seconds, None, _OtherField("smb_message_echoes", record), slow=False)
+
+    def end_session(self) -> None:
+        """Add the client's choice about marketing messages, where one is made."""
+        if not self._plan.opt_out_pct or not self._clients.happens(
+            self._user, _OPT_OUT, self._plan.opt_out_pct
+        ):
+            return
+        uniform, state = self._random.random, self._states[self._user]
+        if not state & _STOPPED:
+            self._states[self._user] |= _STOPPED
+            value = "stop"
+        elif not state & _RESUMED:
+            self._states[self._user] |= _RESUMED
+            if uniform() > 1 / 3:
+                return
+            value = "resume"
+        else:
+            return
+        at_ms = min(self._end_ms + 20_000 + int(uniform() * 5 * _MINUTE_MS), self._as_of_ms)
+        at_seconds = at_ms // _SECOND_MS
+        client = self._who(at_seconds * _SECOND_MS)
+        record: dict[str, Any] = (
+            {"user_id": client.user_id} if client.sender is UNSET else {"wa_id": client.sender}
+        )
+        record |= {
+            "detail": f"User requested to {value} marketing messages",
+            "category": "marketing_messages",
+            "value": value,
+            "timestamp": at_seconds,
+        }
+        self._post(
+            "opt_out" if value == "stop" else "opt_in",
+            at_seconds,
+            client.contact,
+            _OtherField("user_preferences", record),
+            slow=uniform() < 0.1,
+        )
+
+    def add_chatbot_events(
+        self, message: Any, event_ms: int, deliver_ms: int, answer_id: str, is_last: bool
+    ) -> None:
+        """Add what the chatbot tells of a message and of its answer.
+
+        Args:
+            message: The client's message.
+            event_ms: When it was written.
+            deliver_ms: When it was delivered.
+            answer_id: The answer's wamid; '' where there is none.
+            is_last: Whether it is the last of the session.
+        """
+        uniform = self._random.random
+        # Selection sampling, see _Maker._add_special; here also more than one for each message.
+        share = self._chatbot_left / self._left
+        self._left -= 1
+        events = int(share)
+        events += uniform() < share - events
+        self._chatbot_left -= events
+        conversation_share = _CONVERSATION_EVENT_AT_END if is_last else _CONVERSATION_EVENT_WITHIN
+        is_repeated = False
+        for _ in range(events):
+            draw = uniform()
+            if draw < conversation_share:
+                self._tell_conversation(deliver_ms, is_last)
+            elif not is_repeated and (draw > _REPEATED_FROM or not answer_id):
+                is_repeated = True
+                self._repeat(message, event_ms, deliver_ms)
+            else:
+                self._tell_answer(answer_id, deliver_ms)
+                answer_id = ""
+
+    def _write(self, at_ms: int, event: _ChatbotMessage | _ChatbotConversation) -> None:
+        # The chatbot writes its events within seconds.
+        deliver_ms = at_ms + 50 + int(self._random.random() * 2_000)
+        self._lines.append(_Unit(deliver_ms, None, _ENCODE(event)))
+
+    def _address(self, at_ms: int) -> tuple[str | UnsetType, str | UnsetType]:
+        """The client as the chatbot names it: by the number in its full form, else by user id."""
+        client = self._who(at_ms)
+        if client.sender is UNSET:
+            return UNSET, client.user_id
+        return f"+{phone_key(client.sender)}", UNSET
+
+    def _tell_answer(self, answer_id: str, received_ms: int) -> None:
+        """Tell of the answer under its wamid; of one that never went to WhatsApp by our own id."""
+        uniform, bits = self._random.random, self._random.getrandbits
+        self._tally.chatbot_messages += 1
+        # Before Meta's "sent", which comes a second after the receipt at the earliest.
+        sent_ms = min(received_ms + 200 + int(uniform() * 700), self._as_of_ms)
+        phone, bsuid = self._address(sent_ms)
+        by_staff = self._mode == "human"
+        by_model = self._mode == "ai_free"
+        is_sent = bool(answer_id) and uniform() > _NEVER_SENT
+        event = _ChatbotMessage(
+            CHATBOT_SCHEMA,
+            "message",
+            answer_id if is_sent else UNSET,
+            UNSET if is_sent else f"cb-{bits(96):024x}",
+            phone,
+            bsuid,
+            "assistant",
+            _say(uniform, _STAFF_ANSWERS if by_staff else _ANSWERS),
+            _instant(sent_ms),
+            "human" if by_staff else "bot",
+            40 + int(uniform() * 900) if by_model else UNSET,
+            _INTENTS[int(uniform() * len(_INTENTS))] if uniform() < 0.5 else UNSET,
+            _MODELS[int(uniform() * len(_MODELS))] if by_model else UNSET,
+            self._mode,
+            self._flow,
+        )
+        self._write(sent_ms, event)
+
+    def _repeat(self, message: Any, event_ms: int, deliver_ms: int) -> None:
+        """Tell of a client's message again, by the chatbot's own clock."""
+        uniform = self._random.random
+        self._tally.chatbot_repeats += 1
+        # The chatbot receives it about when we do, so it is as often the first to tell.
+        received_ms = max(event_ms + 300, deliver_ms - 1_500) + int(uniform() * 3_000)
+        received_ms = min(received_ms, self._as_of_ms)
+        phone, bsuid = self._address(received_ms)
+        if type(message) is _Message:
+            message_id, content = message.id, message.text.body
+        else:
+            message_id, content = message["id"], f"[{message['type']}]"
+        event = _ChatbotMessage(
+            CHATBOT_SCHEMA,
+            "message",
+            message_id,
+            UNSET,
+            phone,
+            bsuid,
+            "user",
+            content,
+            _instant(received_ms),
+            "client",
+            5 + int(uniform() * 60) if self._mode == "ai_free" else UNSET,
+            _INTENTS[int(uniform() * len(_INTENTS))],
+            UNSET,
+            self._mode,
+            self._flow,
+        )
+        self._write(received_ms, event)
+
+    def _tell_conversation(self, received_ms: int, is_last: bool) -> None:
+        """Tell how the conversation stands; after a transfer a person answers."""
+        uniform = self._random.random
+        self._tally.conversation_events += 1
+        draw = uniform()
+        if is_last:
+            status = "closed" if draw < 0.6 else "transferred" if draw < 0.8 else "waiting"
+        else:
+            status = "open" if draw < 0.4 else "transferred" if draw < 0.7 else "waiting"
+        longest = 10 * _MINUTE_MS if status == "closed" else 5_000
+        at_ms = min(received_ms + 1_500 + int(uniform() * longest), self._as_of_ms)
+        phone, bsuid = self._address(at_ms)
+        to_staff: str | UnsetType = UNSET
+        if status == "transferred":
+            to_staff = f"Atendente {1 + int(uniform() * 12)}"
+            self._mode, self._flow = "human", UNSET
+        event = _ChatbotConversation(
+            CHATBOT_SCHEMA,
+            "conversation",
+            f"evt-{self._random.getrandbits(96):024x}",
+            phone,
+            bsuid,
+            status,
+            _instant(at_ms),
+            _instant(at_ms) if status == "closed" else UNSET,
+            to_staff,
+        )
+        self._write(at_ms, event)
 
 
 _Fate = list[tuple[str, int, _Pricing | UnsetType, list[_Error] | UnsetType]]
@@ -1473,6 +2194,14 @@ def _change(
     return _Change(_Value("whatsapp", _METADATA, contacts, messages, statuses), "messages")
 
 
+def _other_change(contact: _Contact | None, update: _OtherField) -> _Change:
+    value: dict[str, Any] = {"messaging_product": "whatsapp", "metadata": _METADATA}
+    if contact is not None:
+        value["contacts"] = [contact]
+    value[_PLACES[update.field]] = [update.record]
+    return _Change(value, update.field)
+
+
 def _encode(changes: list[_Change], *, as_entries: bool = False) -> bytes:
     entries = (
         [_Entry(_BUSINESS_ACCOUNT, [change]) for change in changes]
@@ -1487,6 +2216,8 @@ class _Postman:
 
     def __init__(self, plan: TrafficPlan) -> None:
         self._uniform = random.Random((plan.seed * 2 + 1) << 40).random  # noqa: S311 - made-up
+        self.posted_ms = 0
+        """Delivery of the last update of the body just given."""
 
     def post(self, units: list[_Unit]) -> Iterator[bytes]:
         """Pack updates in the order of their delivery.
@@ -1502,6 +2233,7 @@ class _Postman:
         while position < size:
             draw = uniform()
             first = units[position]
+            self.posted_ms = first.deliver_ms
             contact, update = first.contact, first.update
             if update.__class__ is bytes:
                 position += 1
@@ -1512,6 +2244,8 @@ class _Postman:
                 contacts = UNSET if contact is None else [contact]
                 if update.__class__ is _Status:
                     yield _encode([_change(contacts, UNSET, [update])])
+                elif update.__class__ is _OtherField:
+                    yield _encode(_changes_of([first]))
                 else:
                     yield _encode([_change(contacts, [update], UNSET)])
                 continue
@@ -1528,6 +2262,7 @@ class _Postman:
                     break
                 posted.append(unit)
             position += len(posted)
+            self.posted_ms = posted[-1].deliver_ms
             if len(posted) >= 4 and uniform() < 0.12:
                 middle = len(posted) // 2
                 changes = _changes_of(posted[:middle]) + _changes_of(posted[middle:])
@@ -1537,18 +2272,21 @@ class _Postman:
 
 
 def _changes_of(units: list[_Unit]) -> list[_Change]:
-    """Split updates into a change with the messages and one with the statuses."""
+    """Split updates into a change with the messages, one with the statuses, and single others."""
     messages: list[Any] = []
     statuses: list[_Status] = []
     # By identity: a client's contact is one object all through a session.
     message_contacts: dict[int, _Contact] = {}
     status_contacts: dict[int, _Contact] = {}
+    others: list[_Change] = []
     for unit in units:
         contact, update = unit.contact, unit.update
         if update.__class__ is _Status:
             statuses.append(update)
             if contact is not None:
                 status_contacts[id(contact)] = contact
+        elif update.__class__ is _OtherField:
+            others.append(_other_change(contact, update))
         else:
             messages.append(update)
             if contact is not None:
@@ -1558,4 +2296,4 @@ def _changes_of(units: list[_Unit]) -> list[_Change]:
         changes.append(_change(list(message_contacts.values()) or UNSET, messages, UNSET))
     if statuses:
         changes.append(_change(list(status_contacts.values()) or UNSET, UNSET, statuses))
-    return changes
+    return changes + others
