@@ -115,12 +115,14 @@ def copy_in(connection: psycopg.Connection, files: list[tuple[str, str, Path, in
     return time.perf_counter() - started
 
 
-def fresh(server: embedded.EmbeddedServer, name: str) -> None:
-    """An empty migrated database, as a copy of the template."""
+def fresh(server: embedded.EmbeddedServer, name: str, template: str = embedded.DATABASE) -> None:
+    """A database as a copy of the template: an empty migrated one, or a filled one."""
     engine_of_owner = engine.make_engine(server.url(embedded.SUPERUSER, "postgres"))
     with engine_of_owner.execution_options(isolation_level="AUTOCOMMIT").connect() as connection:
         connection.execute(text(f"drop database if exists {name}"))
-        connection.execute(text(f"create database {name} template {embedded.DATABASE}"))
+        # The default way writes the whole template to the log, which is much where it is full.
+        strategy = "" if template == embedded.DATABASE else " strategy file_copy"
+        connection.execute(text(f"create database {name} template {template}{strategy}"))
         connection.execute(text("checkpoint"))
 
 
