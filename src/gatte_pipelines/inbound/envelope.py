@@ -1,27 +1,51 @@
-"""Webhook notifications of the WhatsApp Cloud API, from bytes to units (apis/whatsapp §3.2-3.4).
+"""Webhook notifications of the WhatsApp Cloud API, from bytes to units (apis/whatsapp §3.2-3.6).
 
 A unit is one message, one status, one other event, or one line that cannot be read: what the
-balance of rule S10 counts. One bad unit never takes its neighbours with it. No I/O here, and no
-decision that needs the database.
+balance of rule S10 counts. One bad unit never takes its neighbours with it. What a message says is
+read by ``content``. No I/O here, and no decision that needs the database.
+docs/inbound_records.md lists what becomes of every kind.
 """
 
 from __future__ import annotations
 
 import json
 import re
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import suppress
-from typing import Any
+from typing import Any, Literal
 
 import msgspec
 
-from gatte_pipelines.phones import is_possible_wa_id
+from gatte_pipelines.inbound.content import (
+    MAX_WAMID_CHARACTERS,
+    READABLE_TYPES,
+    InvalidFieldError,
+    check_text,
+    read_content,
+    read_text,
+)
+from gatte_pipelines.inbound.units import (
+    Horizon,
+    IdentityChange,
+    Message,
+    MessageChange,
+    OptOut,
+    Reaction,
+    Rejected,
+    Sender,
+    Skipped,
+    Source,
+    StatusEvent,
+    Unit,
+)
+from gatte_pipelines.phones import is_possible_wa_id, phone_key
 
 WHATSAPP_OBJECT = "whatsapp_business_account"
 # An event from later than this after as_of is not a clock that is a little off (design §2).
 FUTURE_TOLERANCE_SECONDS = 600
-MAX_WAMID_CHARACTERS = 512
 MAX_NAME_CHARACTERS = 150  # DOC 01: users.name VARCHAR(150)
+# The longest emoji of Unicode (families, flags) have some ten characters.
+_MAX_EMOJI_CHARACTERS = 64
 # Every quarantined unit keeps a copy of what it shares with its neighbours (metadata, a contact).
 # Meta's have some hundred bytes; a hostile one times a thousand units must not fill the memory.
 _MAX_KEPT_BYTES = 4096
@@ -30,10 +54,8 @@ MAX_UNITS_OF_LINE = 20_000
 _MAX_KEPT_BYTES_OF_LINE = 32 * 1024 * 1024
 # The copies of a shorter line together have at most some 20 MB.
 _HARMLESS_BYTES = 16 * 1024
-# WhatsApp's texts have up to 4,096 characters. Twenty of these still fit a jsonb context (256 MB).
-_MAX_BODY_BYTES = 8 * 1024 * 1024
 # WhatsApp is of 2009; an earlier event time is no time at all.
-_EARLIEST = 1_230_768_000
+_EARLIEST_US = 1_230_768_000_000_000
 # Meta's categories of today; another one is taken where it looks like one.
 _CATEGORIES = frozenset({"marketing", "utility", "authentication", "service"})
 _CATEGORY = re.compile(r"[a-z_]{1,64}")
@@ -46,48 +68,38 @@ _UUID = re.compile(r"[0-9a-fA-F]{8}-(?:[0-9a-fA-F]{4}-){3}[0-9a-fA-F]{12}")
 _ESCAPED = re.compile(rb"\\u[dD][cC][89a-fA-F]")
 # Lists of events in the changes of other fields; a change without one is one unit.
 _EVENT_LISTS = ("message_echoes", "user_id_update", "user_preferences")
-
-
-class TextMessage(msgspec.Struct, frozen=True):
-    """A text message from a client, ready to load. ``sent_at`` is in Unix seconds."""
-
-    wamid: str
-    sent_at: int
-    wa_id: str | None
-    bsuid: str | None
-    parent_bsuid: str | None
-    name: str | None
-    body: str
-
-
-class StatusEvent(msgspec.Struct, frozen=True):
-    """A delivery status of a message we sent. ``status_at`` is in Unix seconds."""
-
-    wamid: str
-    status: str
-    status_at: int
-    error_code: int | None
-    pricing_category: str | None
-    attempt_id: str | None
-
-
-class Rejected(msgspec.Struct, frozen=True):
-    """A unit that goes to quarantine: reason and field, never the value.
-
-    ``payload`` is a notification of its own that holds this one unit, or the raw line.
-    """
-
-    kind: str
-    reason: str
-    field: str | None
-    payload: bytes
-
-
-class Empty(msgspec.Struct, frozen=True):
-    """A notification that carries no event."""
-
-
-Unit = TextMessage | StatusEvent | Rejected | Empty
+# What Meta tells of the account, its numbers and templates: nothing that people wrote or chose.
+ACCOUNT_FIELDS = frozenset(
+    {
+        "account_alerts",
+        "account_review_update",
+        "account_settings_update",
+        "account_update",
+        "business_capability_update",
+        "business_status_update",
+        "flows",
+        "message_template_components_update",
+        "message_template_quality_update",
+        "message_template_status_update",
+        "partner_solutions",
+        "payment_configuration_update",
+        "phone_number_name_update",
+        "phone_number_quality_update",
+        "security",
+        "template_category_update",
+        "template_correct_category_detection",
+    }
+)
+# SAIR or PARAR as the whole text: in any case, with any accent (composed or not), between anything
+# that is no letter and no digit.
+_OPT_OUT = re.compile(
+    r"[\W_]*(?:s[aà-å]M?[iì-ï]M?r|p[aà-å]M?r[aà-å]M?r)[\W_]*".replace("M", "[\u0300-\u036f]"),
+    re.IGNORECASE,
+)
+_PROVIDER = Source.PROVIDER
+_EMPTY = Skipped("empty_notification")
+_ACCOUNT_EVENT = Skipped("account_event")
+_SERVICE_ERROR = Skipped("service_error")
 
 
 class _Change(msgspec.Struct):
@@ -113,6 +125,23 @@ class _Value(msgspec.Struct):
     errors: list[msgspec.Raw] | None = None
 
 
+class _MessagesChange(msgspec.Struct):
+    field: Literal["messages"]
+    value: _Value
+
+
+class _MessagesEntry(msgspec.Struct):
+    changes: list[_MessagesChange]
+    id: msgspec.Raw = msgspec.Raw()
+
+
+class _MessagesNotification(msgspec.Struct):
+    """Nearly every notification: messages and statuses, their lists in order."""
+
+    object: Literal["whatsapp_business_account"]
+    entry: list[_MessagesEntry]
+
+
 class _Profile(msgspec.Struct):
     name: str | None = None
 
@@ -121,6 +150,7 @@ class _Contact(msgspec.Struct):
     profile: _Profile | None = None
     wa_id: str | None = None
     user_id: str | None = None
+    parent_user_id: str | None = None
 
 
 class _Text(msgspec.Struct):
@@ -135,7 +165,79 @@ class _Message(msgspec.Struct, rename={"sender": "from"}):
     from_user_id: str | None = None
     from_parent_user_id: str | None = None
     group_id: str | None = None
+    recipient_type: str | None = None
     text: _Text | None = None
+
+
+class _Echo(msgspec.Struct):
+    id: str
+    timestamp: str
+    type: str
+    to: str | None = None
+    group_id: str | None = None
+    recipient_type: str | None = None
+
+
+class _ReactionPart(msgspec.Struct):
+    message_id: str
+    emoji: str | None = None
+
+
+class _ReactionMessage(msgspec.Struct):
+    reaction: _ReactionPart
+
+
+class _Revoke(msgspec.Struct):
+    original_message_id: str
+
+
+class _RevokeMessage(msgspec.Struct):
+    revoke: _Revoke
+
+
+class _Edit(msgspec.Struct):
+    original_message_id: str
+    message: msgspec.Raw
+
+
+class _EditMessage(msgspec.Struct):
+    edit: _Edit
+
+
+class _System(msgspec.Struct):
+    type: str
+    wa_id: str | None = None
+    user_id: str | None = None
+
+
+class _SystemMessage(msgspec.Struct):
+    system: _System
+
+
+class _UserIds(msgspec.Struct):
+    previous: str
+    current: str
+
+
+class _ParentUserIds(msgspec.Struct):
+    previous: str | None = None
+    current: str | None = None
+
+
+class _UserIdUpdate(msgspec.Struct):
+    user_id: _UserIds
+    timestamp: str
+    wa_id: str | None = None
+    parent_user_id: _ParentUserIds | None = None
+
+
+class _UserPreference(msgspec.Struct):
+    category: str
+    value: str
+    timestamp: int | str
+    wa_id: str | None = None
+    user_id: str | None = None
+    parent_user_id: str | None = None
 
 
 class _Sender(msgspec.Struct, rename={"wa_id": "from", "bsuid": "from_user_id"}):
@@ -145,6 +247,10 @@ class _Sender(msgspec.Struct, rename={"wa_id": "from", "bsuid": "from_user_id"})
 
 class _Kind(msgspec.Struct):
     type: str = "unknown"
+
+
+class _Typed(msgspec.Struct):
+    type: str
 
 
 class _Pricing(msgspec.Struct):
@@ -160,6 +266,7 @@ class _Status(msgspec.Struct):
     status: str
     timestamp: str
     recipient_type: str | None = None
+    group_id: str | None = None
     pricing: _Pricing | None = None
     errors: list[_StatusError] | None = None
     biz_opaque_callback_data: str | None = None
@@ -172,14 +279,15 @@ class _Contacts:
     never end.
     """
 
-    __slots__ = ("_by_id", "_error", "_is_read", "_raws", "_unreadable")
+    __slots__ = ("_by_bsuid", "_by_wa_id", "_error", "_is_read", "_raws", "_unreadable")
 
     def __init__(self, raws: list[msgspec.Raw]) -> None:
         self._raws = raws
         self._is_read = False
-        self._by_id: dict[tuple[str, str], tuple[_Contact, msgspec.Raw]] = {}
+        self._by_wa_id: dict[str, tuple[_Contact, msgspec.Raw]] = {}
+        self._by_bsuid: dict[str, tuple[_Contact, msgspec.Raw]] = {}
         self._unreadable: list[msgspec.Raw] = []
-        self._error: _InvalidUnitError | None = None
+        self._error: _InvalidContactError | None = None
 
     def find(self, wa_id: str | None, bsuid: str | None) -> tuple[_Contact, msgspec.Raw] | None:
         """The contact of a sender with its bytes; None where there is none."""
@@ -187,9 +295,9 @@ class _Contacts:
             self._read()
         found = None
         if wa_id is not None:
-            found = self._by_id.get(("wa_id", wa_id))
+            found = self._by_wa_id.get(wa_id)
         if found is None and bsuid is not None:
-            found = self._by_id.get(("user_id", bsuid))
+            found = self._by_bsuid.get(bsuid)
         return found
 
     def raise_unreadable(self) -> None:
@@ -216,35 +324,49 @@ class _Contacts:
                 contact = _contact.decode(raw)
             except msgspec.ValidationError as error:
                 reason, field = _describe(error)
-                self._refuse(raw, _InvalidUnitError(reason, _join("contacts[]", field)))
+                self._refuse(raw, _InvalidContactError(reason, _join("contacts[]", field)))
                 continue
             except (msgspec.DecodeError, UnicodeDecodeError):
-                self._refuse(raw, _InvalidUnitError("invalid_utf8", "contacts[]"))
+                self._refuse(raw, _InvalidContactError("invalid_utf8", "contacts[]"))
                 continue
+            found = (contact, raw)
             if contact.wa_id is not None:
-                self._by_id.setdefault(("wa_id", contact.wa_id), (contact, raw))
+                self._by_wa_id.setdefault(contact.wa_id, found)
             if contact.user_id is not None:
-                self._by_id.setdefault(("user_id", contact.user_id), (contact, raw))
+                self._by_bsuid.setdefault(contact.user_id, found)
 
-    def _refuse(self, raw: msgspec.Raw, error: _InvalidUnitError) -> None:
+    def _refuse(self, raw: msgspec.Raw, error: _InvalidContactError) -> None:
         self._unreadable.append(raw)
         self._error = error
 
 
-class _InvalidUnitError(ValueError):
-    """Why a unit cannot be loaded; no value in it."""
+class _InvalidContactError(InvalidFieldError):
+    """Why a message cannot be kept is in the contact beside it; ``field`` is of the change."""
 
-    def __init__(self, reason: str, field: str | None) -> None:
+
+class _UnwantedUnitError(Exception):
+    """The unit is understood and creates nothing."""
+
+    def __init__(self, reason: str) -> None:
         super().__init__(reason)
-        self.reason, self.field = reason, field
+        self.reason = reason
 
 
 _notification = msgspec.json.Decoder(_Notification)
 _value = msgspec.json.Decoder(_Value)
+_messages_notification = msgspec.json.Decoder(_MessagesNotification)
 _message = msgspec.json.Decoder(_Message)
 _sender = msgspec.json.Decoder(_Sender)
 _kind = msgspec.json.Decoder(_Kind)
+_typed = msgspec.json.Decoder(_Typed)
 _status = msgspec.json.Decoder(_Status)
+_echo = msgspec.json.Decoder(_Echo)
+_reaction = msgspec.json.Decoder(_ReactionMessage)
+_revoke = msgspec.json.Decoder(_RevokeMessage)
+_edit = msgspec.json.Decoder(_EditMessage)
+_system = msgspec.json.Decoder(_SystemMessage)
+_user_id_update = msgspec.json.Decoder(_UserIdUpdate)
+_user_preference = msgspec.json.Decoder(_UserPreference)
 _contact = msgspec.json.Decoder(_Contact)
 _change = msgspec.json.Decoder(_Change)
 _object = msgspec.json.Decoder(dict[str, msgspec.Raw])
@@ -253,14 +375,14 @@ _list_or_none = msgspec.json.Decoder(list[msgspec.Raw] | None)
 _encode = msgspec.json.Encoder().encode
 
 
-def iter_units(line: bytes, latest: int) -> Iterator[Unit]:
+def iter_units(line: bytes, horizon: Horizon) -> Iterator[Unit]:
     """Every unit of one notification, in order.
 
     Args:
         line: One body as Meta posted it.
-        latest: The last Unix second that is not in the future.
+        horizon: The instants between which a record creates something.
     """
-    units = _iter_units(line, latest)
+    units = _iter_units(line, horizon)
     return units if len(line) <= _HARMLESS_BYTES else iter(_bounded(line, units))
 
 
@@ -277,26 +399,42 @@ def _bounded(line: bytes, units: Iterator[Unit]) -> list[Unit]:
     return found
 
 
-def _iter_units(line: bytes, latest: int) -> Iterator[Unit]:
+def _iter_units(line: bytes, horizon: Horizon) -> Iterator[Unit]:
+    is_empty = True
+    for units in _iter_changes(line, horizon):
+        for unit in units:
+            is_empty = False
+            yield unit
+    if is_empty:
+        yield _EMPTY
+
+
+def _iter_changes(line: bytes, horizon: Horizon) -> Iterator[Iterator[Unit]]:
+    """The units of each change; of what cannot be read change by change, one iterator."""
+    try:
+        # One pass where the other decoder needs two; what this one refuses, that one judges.
+        usual = _messages_notification.decode(line)
+    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
+        pass
+    else:
+        for usual_entry in usual.entry:
+            for usual_change in usual_entry.changes:
+                yield _iter_value(usual_change.value, usual_entry.id, horizon)
+        return
     try:
         notification = _notification.decode(line)
     except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
-        yield from _iter_units_of_broken(line, latest, error)
+        yield _iter_units_of_broken(line, horizon, error)
         return
     if notification.object != WHATSAPP_OBJECT:
-        yield Rejected("notification", "wrong_type", "object", line)
+        yield iter([Rejected("notification", "wrong_type", "object", line)])
         return
-    count = 0
     for entry in notification.entry:
         for change in entry.changes:
-            for unit in _iter_change(change, entry.id, latest):
-                count += 1
-                yield unit
-    if not count:
-        yield Empty()
+            yield _iter_change(change, entry.id, horizon)
 
 
-def _iter_units_of_broken(line: bytes, latest: int, error: Exception) -> Iterator[Unit]:
+def _iter_units_of_broken(line: bytes, horizon: Horizon, error: Exception) -> Iterator[Unit]:
     """Save what can be saved of a line that the strict decoder refuses as a whole.
 
     A wrong type somewhere leaves the other entries and changes readable. The standard library
@@ -314,9 +452,9 @@ def _iter_units_of_broken(line: bytes, latest: int, error: Exception) -> Iterato
             yield _rejected_line(line, error)
             return
         else:
-            yield from _iter_units(pieces, latest)
+            yield from _iter_units(pieces, horizon)
             return
-    yield from _iter_pieces(pieces, latest, _rejected_line(line, error))
+    yield from _iter_pieces(pieces, horizon, _rejected_line(line, error))
 
 
 def _is_json(line: bytes) -> bool:
@@ -340,17 +478,17 @@ def _to_bytes(line: bytes) -> bytes:
     return text.encode("utf-8", "surrogatepass")
 
 
-def _iter_pieces(line: bytes, latest: int, refused: Rejected) -> Iterator[Unit]:
+def _iter_pieces(line: bytes, horizon: Horizon, refused: Rejected) -> Iterator[Unit]:
     """Judge each entry and each change on its own; ``refused`` where that finds nothing."""
     count = 0
-    for unit in _iter_entries(line, latest):
+    for unit in _iter_entries(line, horizon):
         count += 1
         yield unit
     if not count:
         yield refused
 
 
-def _iter_entries(line: bytes, latest: int) -> Iterator[Unit]:
+def _iter_entries(line: bytes, horizon: Horizon) -> Iterator[Unit]:
     try:
         whole = _object.decode(line)
         if msgspec.json.decode(whole["object"]) != WHATSAPP_OBJECT:
@@ -375,7 +513,7 @@ def _iter_entries(line: bytes, latest: int) -> Iterator[Unit]:
                 field = _join("entry[].changes[]", rejected.field)
                 yield Rejected("change", rejected.reason, field, _wrap_change(entry_id, change_raw))
             else:
-                yield from _iter_change(change, entry_id, latest)
+                yield from _iter_change(change, entry_id, horizon)
 
 
 def _rejected_line(line: bytes, error: Exception) -> Rejected:
@@ -387,33 +525,32 @@ def _rejected_line(line: bytes, error: Exception) -> Rejected:
     return Rejected("notification", "malformed_json", None, line)
 
 
-def _iter_change(change: _Change, entry_id: msgspec.Raw, latest: int) -> Iterator[Unit]:
+def _iter_change(change: _Change, entry_id: msgspec.Raw, horizon: Horizon) -> Iterator[Unit]:
     if change.field != "messages":
-        yield from _iter_other_field(change, entry_id)
-        return
+        return _iter_other_field(change, entry_id, horizon)
     try:
         value = _value.decode(change.value)
     except (msgspec.DecodeError, UnicodeDecodeError) as error:
-        yield from _iter_lists(change, entry_id, latest, error)
-    else:
-        yield from _iter_value(value, entry_id, latest)
+        return _iter_lists(change, entry_id, horizon, error)
+    return _iter_value(value, entry_id, horizon)
 
 
-def _iter_value(value: _Value, entry_id: msgspec.Raw, latest: int) -> Iterator[Unit]:
-    contacts = _Contacts(value.contacts or [])
-    if len(bytes(value.metadata)) > _MAX_KEPT_BYTES:
-        value.metadata = msgspec.Raw()
-    for raw in value.messages or ():
-        yield _message_unit(raw, contacts, value, entry_id, latest)
-    for raw in value.statuses or ():
-        yield _status_unit(raw, value, entry_id, latest)
-    for raw in value.errors or ():
-        payload = _wrap_unit(entry_id, value, "errors", raw)
-        yield Rejected("errors", "not_yet_supported", "errors[]", payload)
+def _iter_value(value: _Value, entry_id: msgspec.Raw, horizon: Horizon) -> Iterator[Unit]:
+    if value.messages:
+        contacts = _Contacts(value.contacts or [])
+        events = _Events("messages", "messages", entry_id, value.metadata, horizon, contacts)
+        for raw in value.messages:
+            yield _read_unit(_read_message, raw, events)
+    if value.statuses:
+        events = _Events("messages", "statuses", entry_id, value.metadata, horizon)
+        for raw in value.statuses:
+            yield _read_unit(_read_status, raw, events)
+    for _ in value.errors or ():
+        yield _SERVICE_ERROR
 
 
 def _iter_lists(
-    change: _Change, entry_id: msgspec.Raw, latest: int, error: Exception
+    change: _Change, entry_id: msgspec.Raw, horizon: Horizon, error: Exception
 ) -> Iterator[Unit]:
     """Judge each list of a change on its own; what is no list is one unit."""
     try:
@@ -442,10 +579,39 @@ def _iter_lists(
     for name in refused:
         payload = _wrap(entry_id, "messages", _encode(kept | {name: parts[name]}))
         yield Rejected("change", "wrong_type", f"value.{name}", payload)
-    yield from _iter_value(value, entry_id, latest)
+    yield from _iter_value(value, entry_id, horizon)
 
 
-def _iter_other_field(change: _Change, entry_id: msgspec.Raw) -> Iterator[Unit]:
+def _iter_other_field(change: _Change, entry_id: msgspec.Raw, horizon: Horizon) -> Iterator[Unit]:
+    if change.field in ACCOUNT_FIELDS:
+        yield _ACCOUNT_EVENT
+    elif change.field in _EVENT_FIELDS:
+        yield from _iter_events(change, entry_id, horizon)
+    else:
+        yield from _iter_unknown_field(change, entry_id)
+
+
+def _iter_events(change: _Change, entry_id: msgspec.Raw, horizon: Horizon) -> Iterator[Unit]:
+    """The events of a field that has one list of them, each judged on its own."""
+    name, read = _EVENT_FIELDS[change.field]
+    reason, field = "wrong_type", "value"
+    try:
+        parts = _object.decode(change.value)
+        field = f"value.{name}"
+        # Under another name than Meta's the events would vanish unseen; null is an empty list.
+        reason = "wrong_type" if name in parts else "missing_field"
+        raws = _list_or_none.decode(parts.get(name, b""))
+    except (msgspec.DecodeError, UnicodeDecodeError):
+        payload = _wrap(entry_id, change.field, change.value)
+        yield Rejected(change.field, reason, field, payload)
+        return
+    metadata = parts.get("metadata", msgspec.Raw())
+    events = _Events(change.field, name, entry_id, metadata, horizon)
+    for raw in raws or ():
+        yield _read_unit(read, raw, events)
+
+
+def _iter_unknown_field(change: _Change, entry_id: msgspec.Raw) -> Iterator[Unit]:
     kind = change.field if re.fullmatch(r"[a-z_]{1,64}", change.field) else "unknown"
     try:
         value = msgspec.json.decode(change.value, type=dict[str, msgspec.Raw])
@@ -462,133 +628,313 @@ def _iter_other_field(change: _Change, entry_id: msgspec.Raw) -> Iterator[Unit]:
     yield Rejected(kind, "not_yet_supported", None, payload)
 
 
-def _message_unit(
-    raw: msgspec.Raw,
-    contacts: _Contacts,
-    value: _Value,
-    entry_id: msgspec.Raw,
-    latest: int,
-) -> Unit:
+class _Events(msgspec.Struct):
+    """One list of events of a change, and what a quarantined one keeps of its surroundings."""
+
+    field: str
+    name: str
+    entry_id: msgspec.Raw
+    metadata: msgspec.Raw
+    horizon: Horizon
+    contacts: _Contacts | None = None
+
+    def reject(self, raw: msgspec.Raw, reason: str, field: str | None) -> Rejected:
+        """Give the unit's quarantine record: a notification that holds nothing but this unit."""
+        parts: dict[str, Any] = {}
+        if 0 < len(bytes(self.metadata)) <= _MAX_KEPT_BYTES:
+            parts["metadata"] = self.metadata
+        if self.contacts is not None and (kept := _kept_contacts(raw, self.contacts)):
+            parts["contacts"] = kept
+        parts[self.name] = [raw]
+        payload = _wrap(self.entry_id, self.field, _encode(parts))
+        return Rejected(self._kind_of(raw), reason, field, payload)
+
+    def place(self, field: str | None) -> str:
+        """Where in the change a field of one of these events is."""
+        return _join(f"{self.name}[]", field)
+
+    def _kind_of(self, raw: msgspec.Raw) -> str:
+        if self.name == "messages":
+            return _kind_of(raw)
+        return "status" if self.name == "statuses" else self.field
+
+
+_Reader = Callable[[msgspec.Raw, _Events], Unit]
+
+
+def _read_unit(read: _Reader, raw: msgspec.Raw, events: _Events) -> Unit:
+    """Read one unit; whatever is wrong with it becomes a reason and a field, here and nowhere else.
+
+    Readers raise what ``msgspec`` raises, ``InvalidFieldError`` or ``_UnwantedUnitError``.
+    """
     try:
-        message = _message.decode(raw)
-        if message.type != "text" or message.group_id is not None:
-            raise _InvalidUnitError("not_yet_supported", "messages[].type")
-        return _text_message(message, contacts, latest)
-    except _InvalidUnitError as error:
+        return read(raw, events)
+    except _UnwantedUnitError as unwanted:
+        return Skipped(unwanted.reason)
+    except _InvalidContactError as error:
         reason, field = error.reason, error.field
+    except InvalidFieldError as error:
+        reason, field = error.reason, events.place(error.field)
+    except msgspec.ValidationError as error:
+        reason, within = _describe(error)
+        field = events.place(within)
+    except UnicodeDecodeError:
+        reason, field = "invalid_utf8", events.place(None)
+    except msgspec.DecodeError:
+        reason, field = "malformed_json", events.place(None)
+    return events.reject(raw, reason, field)
+
+
+def _read_message(raw: msgspec.Raw, events: _Events) -> Unit:
+    message = _message.decode(raw)
+    sent_us = _check_record(message, events.horizon)
+    kind = message.type
+    if kind == "text":
+        sender = _read_sender(message, events.contacts)
+        text, button = read_text(message.text.body if message.text is not None else ""), None
+        opts_out = _OPT_OUT.fullmatch(text) is not None
+    elif kind in READABLE_TYPES:
+        sender = _read_sender(message, events.contacts)
+        (text, button), opts_out = read_content(kind, raw), False
+    elif kind in _CHANGE_READERS:
+        return _CHANGE_READERS[kind](raw, message.id, sent_us)
+    elif kind == "reaction":
+        return _read_reaction(raw, message.id, sent_us)
+    elif kind == "system":
+        return _read_system(raw, message, sent_us)
+    else:
+        raise InvalidFieldError("not_yet_supported", "type")
+    key = f"wamid:{message.id}"
+    return Message(key, _PROVIDER, sent_us, sender, "user", text, "client", None, button, opts_out)
+
+
+def _read_echo(raw: msgspec.Raw, events: _Events) -> Unit:
+    """What a person of ours wrote in the WhatsApp Business app."""
+    echo = _echo.decode(raw)
+    sent_us = _check_record(echo, events.horizon)
+    if echo.type in _CHANGE_READERS:
+        return _CHANGE_READERS[echo.type](raw, echo.id, sent_us)
+    if echo.type not in READABLE_TYPES:
+        raise InvalidFieldError("not_yet_supported", "type")
+    if echo.to is None:
+        raise InvalidFieldError("missing_field", "to")
+    return Message(
+        key=f"wamid:{echo.id}",
+        source=_PROVIDER,
+        sent_us=sent_us,
+        sender=Sender(phone=_read_phone(echo.to, "to")),
+        role="assistant",
+        content=read_content(echo.type, raw).text,
+        author="human",
+    )
+
+
+def _read_edit(raw: msgspec.Raw, wamid: str, changed_us: int) -> Unit:
+    edit = _edit.decode(raw).edit
+    _check_wamid(edit.original_message_id, "edit.original_message_id")
+    try:
+        kind = _typed.decode(edit.message).type
+        if kind not in READABLE_TYPES:
+            raise InvalidFieldError("not_yet_supported", "type")
+        text = read_content(kind, edit.message).text
     except msgspec.ValidationError as error:
         reason, field = _describe(error)
-        field = _join("messages[]", field)
-    except UnicodeDecodeError:
-        reason, field = "invalid_utf8", "messages[]"
-    except msgspec.DecodeError:
-        reason, field = "malformed_json", "messages[]"
-    payload = _wrap_unit(entry_id, value, "messages", raw, contacts)
-    return Rejected(_kind_of(raw), reason, field, payload)
+        raise InvalidFieldError(reason, _join("edit.message", field)) from error
+    except InvalidFieldError as error:
+        raise InvalidFieldError(error.reason, f"edit.message.{error.field}") from error
+    return MessageChange(wamid, edit.original_message_id, changed_us, text)
 
 
-def _text_message(message: _Message, contacts: _Contacts, latest: int) -> TextMessage:
-    _check_wamid(message.id, "messages[].id")
-    sent_at = _parse_timestamp(message.timestamp, "messages[].timestamp", latest)
+def _read_revoke(raw: msgspec.Raw, wamid: str, changed_us: int) -> Unit:
+    target = _revoke.decode(raw).revoke.original_message_id
+    _check_wamid(target, "revoke.original_message_id")
+    return MessageChange(wamid, target, changed_us, None)
+
+
+_CHANGE_READERS: dict[str, Callable[[msgspec.Raw, str, int], Unit]] = {
+    "edit": _read_edit,
+    "revoke": _read_revoke,
+}
+
+
+def _read_reaction(raw: msgspec.Raw, wamid: str, reacted_us: int) -> Reaction:
+    reaction = _reaction.decode(raw).reaction
+    _check_wamid(reaction.message_id, "reaction.message_id")
+    emoji = check_text(reaction.emoji or "", "reaction.emoji")
+    if len(emoji) > _MAX_EMOJI_CHARACTERS:
+        raise InvalidFieldError("too_long", "reaction.emoji")
+    return Reaction(wamid, reaction.message_id, reacted_us, emoji or None)
+
+
+def _read_system(raw: msgspec.Raw, message: _Message, changed_us: int) -> IdentityChange:
+    system = _system.decode(raw).system
+    if system.type == "customer_identity_changed":
+        raise _UnwantedUnitError("security_code")
+    if system.type not in {"user_changed_number", "user_changed_user_id"}:
+        raise InvalidFieldError("not_yet_supported", "system.type")
+    old = Sender(
+        wa_id=_read_phone(message.sender, "from"),
+        bsuid=_read_bsuid(message.from_user_id, "from_user_id"),
+    )
+    new = Sender(
+        wa_id=_read_phone(system.wa_id, "system.wa_id"),
+        bsuid=_read_bsuid(system.user_id, "system.user_id"),
+    )
+    if not (old.wa_id or old.bsuid):
+        raise InvalidFieldError("missing_field", "from")
+    if not (new.wa_id or new.bsuid):
+        raise InvalidFieldError("missing_field", "system.wa_id")
+    # The same number with and without the ninth digit was given up by nobody.
+    moves_number = (
+        system.type == "user_changed_number"
+        and bool(new.wa_id)
+        and not (old.wa_id and phone_key(old.wa_id) == phone_key(new.wa_id))
+    )
+    return IdentityChange(f"wamid:{message.id}", changed_us, old, new, moves_number)
+
+
+def _read_user_id_update(raw: msgspec.Raw, events: _Events) -> IdentityChange:
+    update = _user_id_update.decode(raw)
+    changed_us = _parse_timestamp(update.timestamp, events.horizon)
+    ids, parents = update.user_id, update.parent_user_id or _ParentUserIds()
+    for name, bsuid in (("previous", ids.previous), ("current", ids.current)):
+        if not bsuid:
+            raise InvalidFieldError("missing_field", f"user_id.{name}")
+    old = Sender(
+        bsuid=_read_bsuid(ids.previous, "user_id.previous"),
+        parent_bsuid=_read_bsuid(parents.previous, "parent_user_id.previous"),
+    )
+    new = Sender(
+        wa_id=_read_phone(update.wa_id, "wa_id"),
+        bsuid=_read_bsuid(ids.current, "user_id.current"),
+        parent_bsuid=_read_bsuid(parents.current, "parent_user_id.current"),
+    )
+    key = f"user_id_update:{old.bsuid}:{new.bsuid}:{changed_us // 1_000_000}"
+    return IdentityChange(key, changed_us, old, new, moves_number=False)
+
+
+def _read_user_preference(raw: msgspec.Raw, events: _Events) -> OptOut:
+    preference = _user_preference.decode(raw)
+    chosen_us = _parse_timestamp(str(preference.timestamp), events.horizon)
+    sender = Sender(
+        wa_id=_read_phone(preference.wa_id, "wa_id"),
+        bsuid=_read_bsuid(preference.user_id, "user_id"),
+        parent_bsuid=_read_bsuid(preference.parent_user_id, "parent_user_id"),
+    )
+    if not (sender.wa_id or sender.bsuid):
+        raise InvalidFieldError("missing_field", "wa_id")
+    category, value = preference.category, preference.value
+    if not _CATEGORY.fullmatch(category):
+        raise InvalidFieldError("wrong_type", "category")
+    if value not in {"stop", "resume"}:
+        raise InvalidFieldError("not_yet_supported", "value")
+    who = sender.wa_id or sender.bsuid
+    key = f"user_preferences:{who}:{category}:{chosen_us // 1_000_000}:{value}"
+    return OptOut(key, chosen_us, sender, category, is_opted_out=value == "stop")
+
+
+# The fields besides ``messages`` that tell of people: the list of their events, and its reader.
+_EVENT_FIELDS: dict[str, tuple[str, _Reader]] = {
+    "smb_message_echoes": ("message_echoes", _read_echo),
+    "user_id_update": ("user_id_update", _read_user_id_update),
+    "user_preferences": ("user_preferences", _read_user_preference),
+}
+
+
+def _read_sender(message: _Message, contacts: _Contacts | None) -> Sender:
     wa_id, bsuid = message.sender, message.from_user_id
-    if wa_id is None and bsuid is None:
-        raise _InvalidUnitError("missing_field", "messages[].from")
+    if wa_id is None and not bsuid:
+        raise InvalidFieldError("missing_field", "from")
     if wa_id is not None and not is_possible_wa_id(wa_id):
-        raise _InvalidUnitError("invalid_phone", "messages[].from")
-    name, contact_bsuid = _match_contact(contacts, wa_id, bsuid)
-    bsuid = bsuid or contact_bsuid
-    _check_bsuid(bsuid, "messages[].from_user_id")
-    _check_bsuid(message.from_parent_user_id, "messages[].from_parent_user_id")
-    body = message.text.body if message.text is not None else ""
-    if not body:
-        # '' in messages.content means removed (design S1); WhatsApp sends no empty text.
-        raise _InvalidUnitError("missing_field", "messages[].text.body")
-    if "\0" in body:
-        raise _InvalidUnitError("nul_character", "messages[].text.body")
-    if len(body) > _MAX_BODY_BYTES // 4 and len(body.encode()) > _MAX_BODY_BYTES:
-        raise _InvalidUnitError("too_long", "messages[].text.body")
-    return TextMessage(message.id, sent_at, wa_id, bsuid, message.from_parent_user_id, name, body)
-
-
-def _match_contact(
-    contacts: _Contacts, wa_id: str | None, bsuid: str | None
-) -> tuple[str | None, str | None]:
-    """Profile name and BSUID of the sender."""
-    found = contacts.find(wa_id, bsuid)
+        raise InvalidFieldError("invalid_phone", "from")
+    parent_bsuid, name = message.from_parent_user_id, ""
+    found = contacts.find(wa_id, bsuid) if contacts is not None else None
     if found is None:
-        contacts.raise_unreadable()
-        return None, None
-    contact = found[0]
-    name = contact.profile.name if contact.profile is not None else None
-    return _parse_name(name), contact.user_id
+        if contacts is not None:
+            contacts.raise_unreadable()
+    else:
+        contact = found[0]
+        name = _read_name(contact.profile)
+        bsuid = bsuid or contact.user_id
+        parent_bsuid = parent_bsuid or contact.parent_user_id
+    bsuid = _read_bsuid(bsuid, "from_user_id") if bsuid else ""
+    parent_bsuid = _read_bsuid(parent_bsuid, "from_parent_user_id") if parent_bsuid else ""
+    # What Sender(…) does; its own __new__ takes twice as long, once for every message.
+    return tuple.__new__(Sender, (wa_id or "", "", bsuid, parent_bsuid, name, ""))
 
 
-def _parse_name(name: str | None) -> str | None:
-    if name is None:
-        return None
+def _read_name(profile: _Profile | None) -> str:
+    if profile is None or profile.name is None:
+        return ""
+    name = profile.name
     if "\0" in name:
-        raise _InvalidUnitError("nul_character", "contacts[].profile.name")
+        raise _InvalidContactError("nul_character", "contacts[].profile.name")
     name = name.strip()
     if len(name) > MAX_NAME_CHARACTERS:
-        raise _InvalidUnitError("too_long", "contacts[].profile.name")
-    return name or None
+        raise _InvalidContactError("too_long", "contacts[].profile.name")
+    return name
 
 
-def _status_unit(raw: msgspec.Raw, value: _Value, entry_id: msgspec.Raw, latest: int) -> Unit:
-    try:
-        status = _status.decode(raw)
-        _check_wamid(status.id, "statuses[].id")
-        if status.status not in STATUSES or status.recipient_type == "group":
-            raise _InvalidUnitError("not_yet_supported", "statuses[].status")
-        status_at = _parse_timestamp(status.timestamp, "statuses[].timestamp", latest)
-        category = status.pricing.category if status.pricing is not None else None
-        if (
-            category is not None
-            and category not in _CATEGORIES
-            and not _CATEGORY.fullmatch(category)
-        ):
-            raise _InvalidUnitError("wrong_type", "statuses[].pricing.category")
-        code = status.errors[0].code if status.errors else None
-        if code is not None and not 0 <= code < 2**31:
-            raise _InvalidUnitError("too_long", "statuses[].errors[].code")
-        attempt = status.biz_opaque_callback_data
-        if attempt is not None and not _UUID.fullmatch(attempt):
-            attempt = None  # not one of ours: we only ever send the UUID of an attempt
-        return StatusEvent(status.id, status.status, status_at, code, category, attempt)
-    except _InvalidUnitError as error:
-        reason, field = error.reason, error.field
-    except msgspec.ValidationError as error:
-        reason, field = _describe(error)
-        field = _join("statuses[]", field)
-    except UnicodeDecodeError:
-        reason, field = "invalid_utf8", "statuses[]"
-    except msgspec.DecodeError:
-        reason, field = "malformed_json", "statuses[]"
-    return Rejected("status", reason, field, _wrap_unit(entry_id, value, "statuses", raw))
+def _read_status(raw: msgspec.Raw, events: _Events) -> StatusEvent:
+    status = _status.decode(raw)
+    status_us = _check_record(status, events.horizon)
+    if status.status not in STATUSES:
+        raise InvalidFieldError("not_yet_supported", "status")
+    category = status.pricing.category if status.pricing is not None else None
+    if category is not None and category not in _CATEGORIES and not _CATEGORY.fullmatch(category):
+        raise InvalidFieldError("wrong_type", "pricing.category")
+    code = status.errors[0].code if status.errors else None
+    if code is not None and not 0 <= code < 2**31:
+        raise InvalidFieldError("too_long", "errors[].code")
+    attempt = status.biz_opaque_callback_data
+    if attempt is not None and not _UUID.fullmatch(attempt):
+        attempt = None  # not one of ours: we only ever send the UUID of an attempt
+    return StatusEvent(status.id, status.status, status_us // 1_000_000, code, category, attempt)
+
+
+def _check_record(record: _Message | _Echo | _Status, horizon: Horizon) -> int:
+    """Check what every message and status has; give its instant in microseconds."""
+    if record.group_id is not None or record.recipient_type == "group":
+        raise _UnwantedUnitError("group")
+    _check_wamid(record.id, "id")
+    return _parse_timestamp(record.timestamp, horizon)
 
 
 def _check_wamid(wamid: str, field: str) -> None:
     if not wamid:
-        raise _InvalidUnitError("missing_field", field)
+        raise InvalidFieldError("missing_field", field)
     if len(wamid) > MAX_WAMID_CHARACTERS:
-        raise _InvalidUnitError("too_long", field)
+        raise InvalidFieldError("too_long", field)
 
 
-def _check_bsuid(bsuid: str | None, field: str) -> None:
-    if bsuid is not None and not _BSUID.fullmatch(bsuid):
-        raise _InvalidUnitError("wrong_type", field)
+def _read_bsuid(bsuid: str | None, field: str) -> str:
+    if not bsuid:
+        return ""
+    if not _BSUID.fullmatch(bsuid):
+        raise InvalidFieldError("wrong_type", field)
+    return bsuid
 
 
-def _parse_timestamp(text: str, field: str, latest: int) -> int:
-    """Unix seconds as Meta sends them: a string of digits."""
+def _read_phone(wa_id: str | None, field: str) -> str:
+    if wa_id is None:
+        return ""
+    if not is_possible_wa_id(wa_id):
+        raise InvalidFieldError("invalid_phone", field)
+    return wa_id
+
+
+def _parse_timestamp(text: str, horizon: Horizon) -> int:
+    """Unix seconds as Meta sends them, a string of digits; in microseconds."""
     if not (text.isascii() and text.isdigit() and len(text) <= 18):
-        raise _InvalidUnitError("invalid_timestamp", field)
-    seconds = int(text)
-    if seconds < _EARLIEST:
-        raise _InvalidUnitError("invalid_timestamp", field)
-    if seconds > latest:
-        raise _InvalidUnitError("future", field)
-    return seconds
+        raise InvalidFieldError("invalid_timestamp", "timestamp")
+    at_us = int(text) * 1_000_000
+    if at_us < _EARLIEST_US:
+        raise InvalidFieldError("invalid_timestamp", "timestamp")
+    if at_us > horizon.latest_us:
+        raise InvalidFieldError("future", "timestamp")
+    if reason := horizon.skip_reason(at_us):
+        raise _UnwantedUnitError(reason)
+    return at_us
 
 
 def _kind_of(raw: msgspec.Raw) -> str:
@@ -613,23 +959,6 @@ def _describe(error: msgspec.ValidationError) -> tuple[str, str | None]:
 
 def _join(prefix: str, field: str | None) -> str:
     return f"{prefix}.{field}" if field else prefix
-
-
-def _wrap_unit(
-    entry_id: msgspec.Raw,
-    value: _Value,
-    name: str,
-    raw: msgspec.Raw,
-    contacts: _Contacts | None = None,
-) -> bytes:
-    """A notification that holds one unit and the contacts it needs."""
-    parts: dict[str, Any] = {}
-    if bytes(value.metadata):
-        parts["metadata"] = value.metadata
-    if contacts is not None and (kept := _kept_contacts(raw, contacts)):
-        parts["contacts"] = kept
-    parts[name] = [raw]
-    return _wrap(entry_id, "messages", _encode(parts))
 
 
 def _kept_contacts(raw: msgspec.Raw, contacts: _Contacts) -> list[msgspec.Raw]:
