@@ -1,4 +1,4 @@
-"""What one transaction loads: units collected, grouped by person and written as COPY text.
+"""What one transaction loads: units collected, senders grouped and all written as COPY text.
 
 Pure: the bytes are made here, sent by ``merge``. No SQL here.
 """
@@ -6,15 +6,37 @@ Pure: the bytes are made here, sent by ``merge``. No SQL here.
 from __future__ import annotations
 
 import re
+from collections.abc import Callable
+from typing import Any
 from uuid import uuid4
 
-from gatte_pipelines.inbound.envelope import Empty, Rejected, StatusEvent, TextMessage, Unit
 from gatte_pipelines.inbound.ids import MessageIds
+from gatte_pipelines.inbound.units import (
+    ConversationEvent,
+    IdentityChange,
+    Message,
+    MessageChange,
+    OptOut,
+    Reaction,
+    Rejected,
+    Sender,
+    Skipped,
+    Source,
+    StatusEvent,
+    Told,
+    Unit,
+)
 from gatte_pipelines.phones import bsuid_placeholder, forms, phone_key, to_phone
 
 _NULL = r"\N"
 _SPECIAL = re.compile(r"[\\\t\n\r]")
 _ESCAPES = {"\\": r"\\", "\t": r"\t", "\n": r"\n", "\r": r"\r"}
+_SECOND_US = 1_000_000
+
+# Enough for a person to see what is wrong with a file; all of them stand in the quarantine.
+MAX_REJECTIONS_TOLD = 5
+# Told one by one, what every file may hold would hide what is broken.
+_EXPECTED = "not_yet_supported"
 
 
 def _escape(text: str) -> str:
@@ -22,29 +44,20 @@ def _escape(text: str) -> str:
     return _SPECIAL.sub(lambda match: _ESCAPES[match[0]], text)
 
 
-class _Person:
-    """One sender within a chunk, known by phone key, BSUID or both."""
+def _text_or_null(text: str | None) -> str:
+    return _NULL if text is None else _escape(text)
 
-    __slots__ = (
-        "first_at",
-        "has_phone",
-        "identities",
-        "last_at",
-        "name",
-        "name_by",
-        "phone",
-        "phone_by",
-    )
 
-    def __init__(self) -> None:
-        self.identities: dict[tuple[str, str], int] = {}
-        self.has_phone = False
-        self.first_at = 2**62
-        self.last_at = 0
-        self.phone: str | None = None
-        self.phone_by: tuple[int, str] = (0, "")
-        self.name: str | None = None
-        self.name_by: tuple[int, str] = (0, "")
+class _Writer:
+    """One sender within a chunk: its person, and when it was seen."""
+
+    __slots__ = ("client_us", "first_us", "key", "number", "person", "said_id", "said_us")
+
+    def __init__(self, number: int, person: int, key: str, first_us: int) -> None:
+        self.number, self.person, self.key = number, person, key
+        self.first_us = first_us
+        self.client_us = 0
+        self.said_us, self.said_id = 0, ""
 
 
 class Chunk:
@@ -58,222 +71,363 @@ class Chunk:
 
     def __init__(self, ids: MessageIds, batch_id: str, source_name: str) -> None:
         self._ids, self.batch_id, self.source_name = ids, batch_id, source_name
-        self._people: list[_Person] = []
+        self._writers: dict[Sender, _Writer] = {}
+        # People are senders joined by what they share; numbers lead to the number they became.
         self._same_as: list[int] = []
         self._person_of: dict[tuple[str, str], int] = {}
-        # What was computed before in this chunk: a client writes several messages, a message has
-        # several statuses.
-        self._sender_of: dict[tuple[str | None, str | None, str | None], tuple[int, int]] = {}
         self._id_of: dict[str, str] = {}
-        self._messages: list[tuple[int, str, int, str]] = []
-        self._statuses: list[str] = []
-        self._quarantine: list[str] = []
+        self._messages: list[tuple[str, int, Message]] = []
+        self._best: dict[str, int] = {}
+        self._facts: dict[str, tuple[tuple[Any, ...], str]] = {}
+        self._rows: dict[str, list[str]] = {name: [] for name in _OTHER_TABLES}
+        self._referring: list[tuple[Message | ConversationEvent, int, bytes]] = []
         self.received = 0
         self.message_count = 0
         self.status_count = 0
-        self.quarantine_count = 0
-        self.empty_count = 0
+        self.skipped: dict[str, int] = {}
         self.lines = 0
         self.bytes_read = 0
         self.weight = 0
         self.rows: dict[str, bytes] = {}
-        self.first_event_at: int | None = None
-        self.last_event_at: int | None = None
+        self.first_event_us: int | None = None
+        self.last_event_us: int | None = None
         self.rejections: list[tuple[int, Rejected]] = []
 
-    def add(self, unit: Unit, line: int) -> None:
-        """Take one unit of a line into the chunk."""
+    def add(self, unit: Unit, line: int, body: bytes = b"") -> None:
+        """Take one unit of a line into the chunk; ``body`` is the line, kept only where needed."""
         self.received += 1
-        if type(unit) is TextMessage:
-            self._add_message(unit)
+        self._add(unit, line, body)
+
+    def _add(self, unit: Unit, line: int, body: bytes) -> None:
+        if type(unit) is Message:
+            if unit.sender.user_id and _is_reference(unit.sender):
+                self._referring.append((unit, line, body))
+            else:
+                self._add_message(unit)
         elif type(unit) is StatusEvent:
             self._add_status(unit)
+        elif type(unit) is Skipped:
+            self.skipped[unit.reason] = self.skipped.get(unit.reason, 0) + 1
         elif type(unit) is Rejected:
             self._add_rejected(unit, line)
+        elif type(unit) is ConversationEvent and _is_reference(unit.sender):
+            self._referring.append((unit, line, body))
         else:
-            assert type(unit) is Empty  # noqa: S101 - the type checker's exhaustiveness
-            self.empty_count += 1
+            _ADD[type(unit)](self, unit)
 
-    def _add_message(self, message: TextMessage) -> None:
+    # --- Units that name a user by users.id ------------------------------------------------------
+
+    @property
+    def references(self) -> set[str]:
+        """The values of ``users.id`` that must be looked up before :meth:`seal`."""
+        return {unit.sender.user_id for unit, _, _ in self._referring}
+
+    def settle_references(self, known: set[str]) -> None:
+        """Take in what refers to a known user; the rest goes to quarantine, whole."""
+        referring, self._referring = self._referring, []
+        for unit, line, body in referring:
+            if unit.sender.user_id not in known:
+                kind = "chatbot_message" if type(unit) is Message else "chatbot_conversation"
+                self._add_rejected(Rejected(kind, "unknown_user", "user_id", body), line)
+            elif type(unit) is Message:
+                self._add_message(unit)
+            else:
+                _ADD[type(unit)](self, unit)
+
+    # --- Each kind of unit -----------------------------------------------------------------------
+
+    def _add_message(self, message: Message) -> None:
         self.message_count += 1
-        message_id, sent_at = self._find_id(message.wamid), message.sent_at
-        by = (sent_at, message_id)
-        number = self._find_person(message, sent_at)
-        person = self._people[number]
-        if sent_at < person.first_at:
-            person.first_at = sent_at
-        if sent_at > person.last_at:
-            person.last_at = sent_at
-        if message.wa_id is not None and by > person.phone_by:
-            person.phone, person.phone_by = message.wa_id, by
-        if message.name is not None and by > person.name_by:
-            person.name, person.name_by = message.name, by
-        self._messages.append((number, message_id, sent_at, message.body))
-        self._note_event(sent_at)
+        message_id, sent_us = self._find_id(message.key), message.sent_us
+        writer = self._writers.get(message.sender)
+        if writer is None:
+            writer = self._meet(message.sender, sent_us)
+        elif sent_us < writer.first_us:
+            writer.first_us = sent_us
+        if message.source is Source.PROVIDER and (sent_us, message_id) > (
+            writer.said_us,
+            writer.said_id,
+        ):
+            writer.said_us, writer.said_id = sent_us, message_id
+        if message.role == "user" and sent_us > writer.client_us:
+            writer.client_us = sent_us
+        unit = len(self._messages)
+        self._messages.append((message_id, writer.number, message))
+        best = self._best.setdefault(message_id, unit)
+        if best != unit and _rank(message) < _rank(self._messages[best][2]):
+            self._best[message_id] = unit
+        if message.told is not None:
+            self._add_told(message_id, writer.number, sent_us, message.told)
+        if message.button is not None:
+            context = message.button.wamid
+            self._rows["buttons"].append(
+                f"{message_id}\t{self._find_id('wamid:' + context) if context else _NULL}\t"
+                f"{_text_or_null(message.button.payload)}\n"
+            )
+        if message.opts_out:
+            self._rows["worded_opt_outs"].append(f"{message_id}\n")
+        self._note_event(sent_us)
 
-    def _note_event(self, at: int) -> None:
-        if self.first_event_at is None or at < self.first_event_at:
-            self.first_event_at = at
-        if self.last_event_at is None or at > self.last_event_at:
-            self.last_event_at = at
-
-    def _find_person(self, message: TextMessage, sent_at: int) -> int:
-        sender = (message.wa_id, message.bsuid, message.parent_bsuid)
-        known_sender = self._sender_of.get(sender)
-        if known_sender is not None and known_sender[1] <= sent_at:
-            return self._root(known_sender[0])
-        number = self._find_by_keys(message, sent_at)
-        self._sender_of[sender] = (number, sent_at)
-        return number
-
-    def _find_by_keys(self, message: TextMessage, sent_at: int) -> int:
-        """The sender's person: by the phone where there is one, else by the BSUID.
-
-        A phone always decides: two phones are two people, even where a BSUID is seen with both.
-        Then the BSUID stays with whoever had it first.
-        """
-        number: int | None = None
-        keys: list[tuple[str, str]] = []
-        if message.wa_id is not None:
-            key = phone_key(message.wa_id)
-            number = self._holder(("phone_key", key))
-            keys += [("phone_key", key), ("wa_id", message.wa_id)]
-        for kind, value in (("bsuid", message.bsuid), ("parent_bsuid", message.parent_bsuid)):
-            if value is None:
-                continue
-            holder = self._holder((kind, value))
-            if holder is None or holder == number:
-                keys.append((kind, value))
-            elif number is None and (message.wa_id is None or not self._people[holder].has_phone):
-                number = holder
-                keys.append((kind, value))
-            elif number is not None and not (
-                self._people[holder].has_phone
-                and (message.wa_id is not None or self._people[number].has_phone)
-            ):
-                self._join(number, holder)
-                keys.append((kind, value))
-        if number is None:
-            number = len(self._people)
-            self._people.append(_Person())
-            self._same_as.append(number)
-        person = self._people[number]
-        person.has_phone = person.has_phone or message.wa_id is not None
-        for key_of in keys:
-            self._person_of.setdefault(key_of, number)
-            if sent_at < person.identities.get(key_of, 2**62):
-                person.identities[key_of] = sent_at
-        return number
-
-    def _holder(self, key: tuple[str, str]) -> int | None:
-        number = self._person_of.get(key)
-        return None if number is None else self._root(number)
-
-    def _root(self, number: int) -> int:
-        while self._same_as[number] != number:
-            number = self._same_as[number]
-        return number
-
-    def _join(self, number: int, other: int) -> None:
-        """Two senders turn out to be one: by a message that carries the phone and the BSUID."""
-        self._same_as[other] = number
-        person, joined = self._people[number], self._people[other]
-        person.has_phone = person.has_phone or joined.has_phone
-        person.first_at = min(person.first_at, joined.first_at)
-        person.last_at = max(person.last_at, joined.last_at)
-        if joined.phone_by > person.phone_by:
-            person.phone, person.phone_by = joined.phone, joined.phone_by
-        if joined.name_by > person.name_by:
-            person.name, person.name_by = joined.name, joined.name_by
-        for key, at in joined.identities.items():
-            person.identities[key] = min(at, person.identities.get(key, at))
-
-    def _find_id(self, wamid: str) -> str:
-        found = self._id_of.get(wamid)
-        if found is None:
-            found = self._id_of[wamid] = self._ids.of_wamid(wamid)
-        return found
+    def _add_told(self, message_id: str, sender: int, told_us: int, told: Told) -> None:
+        """Of several events of one message the least counts, as a whole (decision 0006)."""
+        values = (
+            told.tokens_used,
+            told.intent_detected,
+            told.model,
+            told.current_flow,
+            told.mode,
+            told.author,
+        )
+        tokens = (told.tokens_used is None, told.tokens_used or 0)
+        order = (told_us, tokens, *((value is None, value or "") for value in values[1:]))
+        known = self._facts.get(message_id)
+        if known is None or order < known[0]:
+            row = "\t".join(_NULL if value is None else _escape(str(value)) for value in values)
+            self._facts[message_id] = (order, f"{message_id}\t{sender}\t{told_us}\t{row}\n")
 
     def _add_status(self, status: StatusEvent) -> None:
         self.status_count += 1
         code = _NULL if status.error_code is None else str(status.error_code)
-        self._statuses.append(
-            f"{self._find_id(status.wamid)}\t{status.status}\t{status.status_at}\t{code}\t"
-            f"{status.pricing_category or _NULL}\t{status.attempt_id or _NULL}\n"
+        self._rows["statuses"].append(
+            f"{self._find_id('wamid:' + status.wamid)}\t{status.status}\t{status.status_at}\t{code}"
+            f"\t{status.pricing_category or _NULL}\t{status.attempt_id or _NULL}\n"
         )
-        self._note_event(status.status_at)
+        self._note_event(status.status_at * _SECOND_US)
+
+    def _add_change(self, change: MessageChange) -> None:
+        self._rows["changes"].append(
+            f"{self._find_id('wamid:' + change.wamid)}\t"
+            f"{self._find_id('wamid:' + change.target_wamid)}\t{change.changed_us}\t"
+            f"{'t' if change.content is None else 'f'}\t{_text_or_null(change.content)}\n"
+        )
+        self._note_event(change.changed_us)
+
+    def _add_reaction(self, reaction: Reaction) -> None:
+        self._rows["reactions"].append(
+            f"{self._find_id('wamid:' + reaction.target_wamid)}\t{reaction.reacted_us}\t"
+            f"{self._find_id('wamid:' + reaction.wamid)}\t{_text_or_null(reaction.emoji)}\n"
+        )
+        self._note_event(reaction.reacted_us)
+
+    def _add_opt_out(self, choice: OptOut) -> None:
+        writer = self._see(choice.sender, choice.chosen_us)
+        self._rows["opt_outs"].append(
+            f"{self._ids.of_bytes('choice', choice.key.encode())}\t{writer.number}\t"
+            f"{choice.chosen_us}\t{_escape(choice.category)}\t{'t' if choice.is_opted_out else 'f'}"
+            "\n"
+        )
+
+    def _add_conversation_event(self, event: ConversationEvent) -> None:
+        writer = self._see(event.sender, event.at_us)
+        self._rows["events"].append(
+            f"{self._ids.of_bytes('conversation', event.key.encode())}\t{writer.number}\t"
+            f"{event.at_us}\t{event.status}\t{_text_or_null(event.transferred_to)}\n"
+        )
+
+    def _add_identity_change(self, change: IdentityChange) -> None:
+        old, new = change.old, change.new
+        values = (
+            _key_of(old),
+            old.bsuid,
+            old.parent_bsuid,
+            _key_of(new),
+            new.wa_id,
+            new.bsuid,
+            new.parent_bsuid,
+        )
+        self._rows["identity_changes"].append(
+            f"{self._ids.of_bytes('identity', change.key.encode())}\t{change.changed_us}\t"
+            f"{'t' if change.moves_number else 'f'}\t" + "\t".join(map(_escape, values)) + "\n"
+        )
+        self._note_event(change.changed_us)
 
     def _add_rejected(self, unit: Rejected, line: int) -> None:
-        self.quarantine_count += 1
         if unit.reason != _EXPECTED and len(self.rejections) < MAX_REJECTIONS_TOLD:
             self.rejections.append((line, unit))
         field = _NULL if unit.field is None else unit.field
-        self._quarantine.append(
+        self._rows["quarantine"].append(
             f"{self._ids.of_bytes('quarantine', unit.payload)}\t{self.batch_id}\t"
             f"{_escape(self.source_name)}\t{line}\t{unit.kind}\t{field}\t{unit.reason}\t"
             f"\\\\x{unit.payload.hex()}\n"
         )
 
-    def seal(self, lines: int, bytes_read: int) -> Chunk:
-        """Write the COPY text and drop the units; ``lines`` and ``bytes_read`` are the file's."""
+    # --- People ----------------------------------------------------------------------------------
+
+    def _see(self, sender: Sender, at_us: int) -> _Writer:
+        self._note_event(at_us)
+        writer = self._writers.get(sender)
+        if writer is None:
+            return self._meet(sender, at_us)
+        writer.first_us = min(writer.first_us, at_us)
+        return writer
+
+    def _meet(self, sender: Sender, at_us: int) -> _Writer:
+        """A sender seen for the first time in this chunk: the people who share a key are one."""
+        key = _key_of(sender)
+        number = len(self._same_as)
+        self._same_as.append(number)
+        for known_by in _keys(sender, key):
+            other = self._person_of.setdefault(known_by, number)
+            if other != number:
+                self._same_as[self._root(other)] = self._root(number)
+        writer = _Writer(len(self._writers), number, key, at_us)
+        self._writers[sender] = writer
+        return writer
+
+    def _root(self, number: int) -> int:
+        while self._same_as[number] != number:
+            self._same_as[number] = self._same_as[self._same_as[number]]
+            number = self._same_as[number]
+        return number
+
+    # --- Rows ------------------------------------------------------------------------------------
+
+    def _find_id(self, key: str) -> str:
+        found = self._id_of.get(key)
+        if found is None:
+            found = self._id_of[key] = self._ids.of_key(key)
+        return found
+
+    def _note_event(self, at_us: int) -> None:
+        if self.first_event_us is None or at_us < self.first_event_us:
+            self.first_event_us = at_us
+        if self.last_event_us is None or at_us > self.last_event_us:
+            self.last_event_us = at_us
+
+    def count(self, table: str) -> int:
+        """How many rows a table of this chunk has, before it is sealed."""
+        return len(self._rows[table])
+
+    def close(self, lines: int, bytes_read: int) -> Chunk:
+        """Note how far the file was read; seal the chunk where nothing is to be looked up first."""
         self.lines, self.bytes_read = lines, bytes_read
-        self.rows = {
+        return self if self._referring else self.seal()
+
+    def seal(self) -> Chunk:
+        """Write the COPY text and drop the units."""
+        self.rows = {name: "".join(rows).encode() for name, rows in self._rows.items()}
+        self.rows |= {
+            "senders": self._sender_rows(),
             "people": self._people_rows(),
             "identities": self._identity_rows(),
             "messages": self._message_rows(),
-            "statuses": "".join(self._statuses).encode(),
-            "quarantine": "".join(self._quarantine).encode(),
+            "facts": "".join(row for _, row in self._facts.values()).encode(),
         }
-        self._people, self._messages, self._statuses, self._quarantine = [], [], [], []
-        for remembered in (self._person_of, self._sender_of, self._id_of):
+        self._rows = {name: [] for name in _OTHER_TABLES}
+        self._messages = []
+        for remembered in (
+            self._writers,
+            self._person_of,
+            self._id_of,
+            self._best,
+            self._facts,
+        ):
             remembered.clear()
         return self
 
+    def _sender_rows(self) -> bytes:
+        """COPY rows: sender, person, what it says of itself, first, last as client, last said."""
+        return "".join(
+            f"{writer.number}\t{self._root(writer.person)}\t{writer.key}\t{sender.bsuid}\t"
+            f"{sender.wa_id}\t{_escape(sender.name)}\t{sender.parent_bsuid}\t"
+            f"{sender.user_id if _is_reference(sender) else ''}\t{writer.first_us}\t"
+            f"{writer.client_us or _NULL}\t{writer.said_us or _NULL}\t{writer.said_id or _NULL}\n"
+            for sender, writer in self._writers.items()
+        ).encode()
+
     def _people_rows(self) -> bytes:
-        """COPY rows: person, candidate id, phone, forms[], first, last, name and by, phone by."""
-        rows = []
-        for number, person in enumerate(self._people):
-            if self._same_as[number] != number:
-                continue
-            if person.phone is None:
-                phone, known_forms, phone_at, phone_id = bsuid_placeholder(), "{}", _NULL, _NULL
-            else:
-                phone = to_phone(person.phone)
-                known_forms = "{" + ",".join(map(to_phone, forms(phone_key(person.phone)))) + "}"
-                phone_at, phone_id = str(person.phone_by[0]), person.phone_by[1]
-            if person.name is None:
-                name, name_at, name_id = _NULL, _NULL, _NULL
-            else:
-                name = _escape(person.name)
-                name_at, name_id = str(person.name_by[0]), person.name_by[1]
-            rows.append(
-                f"{number}\t{uuid4().hex}\t{phone}\t{known_forms}\t{person.first_at}\t"
-                f"{person.last_at}\t{name}\t{name_at}\t{name_id}\t{phone_at}\t{phone_id}\n"
-            )
-        return "".join(rows).encode()
+        """COPY rows: person, candidate id, placeholder, every form of its phones."""
+        keys: dict[int, set[str]] = {}
+        for writer in self._writers.values():
+            known = keys.setdefault(self._root(writer.person), set())
+            if writer.key:
+                known.add(writer.key)
+        return "".join(
+            f"{number}\t{uuid4().hex}\t{bsuid_placeholder() if not known else _NULL}\t"
+            f"{{{','.join(to_phone(form) for key in sorted(known) for form in forms(key))}}}\n"
+            for number, known in keys.items()
+        ).encode()
 
     def _identity_rows(self) -> bytes:
-        """COPY rows: person, kind, value, first seen (Unix seconds)."""
+        """COPY rows: person, kind, value, first seen."""
+        first: dict[tuple[int, str, str], int] = {}
+        for sender, writer in self._writers.items():
+            person = self._root(writer.person)
+            for kind, value in _keys(sender, writer.key):
+                known = first.get((person, kind, value))
+                if known is None or writer.first_us < known:
+                    first[person, kind, value] = writer.first_us
         return "".join(
-            f"{number}\t{kind}\t{value}\t{at}\n"
-            for number, person in enumerate(self._people)
-            if self._same_as[number] == number
-            for (kind, value), at in person.identities.items()
+            f"{person}\t{kind}\t{value}\t{at_us}\n"
+            for (person, kind, value), at_us in first.items()
         ).encode()
 
     def _message_rows(self) -> bytes:
-        """COPY rows: unit, id, person, sent at (Unix seconds), content."""
-        if any(number != root for number, root in enumerate(self._same_as)):
-            roots = [self._root(number) for number in range(len(self._same_as))]
-        else:
-            roots = self._same_as
+        """COPY rows: unit, id, sender, source, whether it counts, sent, role, author, content."""
+        best = self._best
         return "".join(
-            f"{unit}\t{message_id}\t{roots[number]}\t{sent_at}\t{_escape(body)}\n"
-            for unit, (number, message_id, sent_at, body) in enumerate(self._messages)
+            f"{unit}\t{message_id}\t{sender}\t{message.source:d}\t"
+            f"{'t' if best[message_id] == unit else 'f'}\t{message.sent_us}\t{message.role}\t"
+            f"{message.author}\t{_escape(message.content)}\n"
+            for unit, (message_id, sender, message) in enumerate(self._messages)
         ).encode()
 
 
-# Enough for a person to see what is wrong with a file; all of them stand in the quarantine.
-MAX_REJECTIONS_TOLD = 5
-# Every image or location of a client; told one by one they would hide what is broken.
-_EXPECTED = "not_yet_supported"
+_OTHER_TABLES = (
+    "statuses",
+    "changes",
+    "reactions",
+    "buttons",
+    "opt_outs",
+    "worded_opt_outs",
+    "events",
+    "identity_changes",
+    "quarantine",
+)
+
+_ADD: dict[type, Callable[[Chunk, Any], None]] = {
+    MessageChange: Chunk._add_change,  # the table of the kinds of this class itself
+    Reaction: Chunk._add_reaction,
+    OptOut: Chunk._add_opt_out,
+    ConversationEvent: Chunk._add_conversation_event,
+    IdentityChange: Chunk._add_identity_change,
+}
+
+
+def _rank(message: Message) -> tuple[Any, ...]:
+    """Of several records of one message the least counts: the provider's, then the earlier."""
+    sender = message.sender
+    return (
+        int(message.source),
+        message.sent_us,
+        message.role,
+        message.content,
+        _key_of(sender),
+        sender,
+    )
+
+
+def _key_of(sender: Sender) -> str:
+    number = sender.wa_id or sender.phone
+    return phone_key(number) if number else ""
+
+
+def _is_reference(sender: Sender) -> bool:
+    """Whether users.id is all that is said of a client."""
+    return bool(sender.user_id) and not (
+        sender.wa_id or sender.phone or sender.bsuid or sender.parent_bsuid
+    )
+
+
+def _keys(sender: Sender, key: str) -> list[tuple[str, str]]:
+    """Kind and value of every identity that a sender has."""
+    keys = []
+    if key:
+        keys.append(("phone_key", key))
+    if sender.wa_id:
+        keys.append(("wa_id", sender.wa_id))
+    if sender.bsuid:
+        keys.append(("bsuid", sender.bsuid))
+    if sender.parent_bsuid:
+        keys.append(("parent_bsuid", sender.parent_bsuid))
+    return keys

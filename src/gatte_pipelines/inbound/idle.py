@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING
 
 from gatte_pipelines.database.engine import psycopg_connection
 from gatte_pipelines.database.statements import read_statements
+from gatte_pipelines.inbound.merge import share_lock
 from gatte_pipelines.run_report import Outcome, RunReport
 
 if TYPE_CHECKING:
@@ -40,6 +41,7 @@ def expire(connection: Connection, report: RunReport, *, idle: timedelta) -> Non
     while True:
         with driver.transaction(), driver.cursor() as cursor:
             cursor.execute("select set_config('gatte.as_of', %s, true)", [report.as_of.isoformat()])
+            share_lock(cursor)
             cursor.execute(_SQL["due_users"], {"idle": idle, "page_size": _USERS_PER_CHUNK})
             users = [row[0] for row in cursor.fetchall()]
             if not users:

@@ -32,16 +32,22 @@ class MessageIds:
                 "message ids (set it in .env or the environment; it must never change)"
             )
         self._base = hashlib.blake2b(key=key, digest_size=_DIGEST_BYTES)
-        self._wamid = self._base.copy()
-        self._wamid.update(b"wamid:")
 
-    def of_wamid(self, wamid: str) -> str:
-        """``messages.id`` of a WhatsApp message: a UUIDv8 as 32 hexadecimal digits."""
-        digest = self._wamid.copy()
-        digest.update(wamid.encode())
+    def of_key(self, key: str) -> str:
+        """``messages.id`` of a message: a UUIDv8 as 32 hexadecimal digits.
+
+        Args:
+            key: ``wamid:`` and the provider's id, or ``chatbot:`` and the chatbot's own.
+        """
+        digest = self._base.copy()
+        digest.update(key.encode())
         text = digest.hexdigest()
         # as_uuid8, written out: this runs for every unit.
         return f"{text[:12]}8{text[13:16]}{_VARIANTS[text[16]]}{text[17:]}"
+
+    def of_wamid(self, wamid: str) -> str:
+        """``messages.id`` of a WhatsApp message."""
+        return self.of_key(f"wamid:{wamid}")
 
     def of_bytes(self, purpose: str, content: bytes) -> str:
         """The id of a record known by its bytes (a quarantined payload)."""

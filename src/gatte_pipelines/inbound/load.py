@@ -16,6 +16,7 @@ from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import datetime, timedelta
+from functools import partial
 from typing import IO, TYPE_CHECKING, Any, cast
 
 import psycopg
@@ -29,16 +30,19 @@ from gatte_pipelines.errors import (
     PermanentError,
     RetryableError,
 )
+from gatte_pipelines.inbound import lines
 from gatte_pipelines.inbound.chunk import Chunk
-from gatte_pipelines.inbound.envelope import FUTURE_TOLERANCE_SECONDS, Rejected, iter_units
 from gatte_pipelines.inbound.ids import FINGERPRINT_SETTING, MessageIds, as_uuid8
 from gatte_pipelines.inbound.merge import (
     MergeRules,
+    MustRunAloneError,
     UserAppearedError,
     create_temporary_tables,
     merge_chunk,
     merge_statuses,
+    read_known_users,
 )
+from gatte_pipelines.inbound.units import Horizon, Rejected
 from gatte_pipelines.landing import LandingFile, LandingZone, printable
 from gatte_pipelines.redaction import redact
 from gatte_pipelines.run_report import Counts, Outcome, RunReport, reason_pt
@@ -147,18 +151,6 @@ class Loader:
         *,
         archive: bool,
     ) -> int:
-        with _quick_threads():
-            return self._load_files(zone, files, report, show, archive=archive)
-
-    def _load_files(
-        self,
-        zone: LandingZone,
-        files: list[LandingFile],
-        report: RunReport,
-        show: ShowProgress | None,
-        *,
-        archive: bool,
-    ) -> int:
         writer = ChunkWriter(self.connection, self.side, self.ids)
         problems: list[str] = []
         total = sum(file.size_bytes for file in files)
@@ -171,7 +163,8 @@ class Loader:
                     show(Progress(before + file_bytes, total, report.received))
 
             try:
-                batch_id = self._load_file(writer, zone, file, report, tell)
+                with _quick_threads():
+                    batch_id = self._load_file(writer, zone, file, report, tell)
             except FileNotFoundError:
                 _note(report, f"{file.name}: sumiu antes de ser lido")
             except OSError as error:
@@ -216,7 +209,7 @@ class Loader:
         )
         told = 0
         with zone.open(file) as stream:
-            decoder = _Decoder(self, file, batch_id, stream, skip, report.as_of)
+            decoder = _Decoder(self, file, batch_id, stream, skip, writer.horizon(report.as_of))
             for chunk in decoder.chunks():
                 counts = writer.commit(chunk, rules, _record_progress)
                 report.add(counts)
@@ -259,11 +252,11 @@ class _Decoder:
         batch_id: str,
         stream: IO[bytes],
         skip: int,
-        as_of: datetime,
+        horizon: Horizon,
     ) -> None:
         self._loader, self._file, self._batch_id = loader, file, batch_id
         self._stream, self._skip = stream, skip
-        self._latest = int(as_of.timestamp()) + FUTURE_TOLERANCE_SECONDS
+        self._horizon = horizon
         self._queue: queue.Queue[Chunk | BaseException | None] = queue.Queue(_CHUNKS_AHEAD)
         self._stop = threading.Event()
 
@@ -311,14 +304,14 @@ class _Decoder:
                 chunk.add(line, number)
             elif body := line.removeprefix(_BYTE_ORDER_MARK).strip():
                 # Without its line end: that must not tell a quarantined line from its copy.
-                for unit in iter_units(body, self._latest):
-                    chunk.add(unit, number)
+                for unit in lines.iter_units(body, self._horizon):
+                    chunk.add(unit, number, body)
                 chunk.weight += len(line)
             if chunk.received >= size or chunk.weight >= MAX_CHUNK_BYTES:
-                yield chunk.seal(number, self._stream.tell())
+                yield chunk.close(number, self._stream.tell())
                 chunk = self._new_chunk()
         if chunk.received:
-            yield chunk.seal(number, self._stream.tell())
+            yield chunk.close(number, self._stream.tell())
 
     def _iter_lines(self) -> Iterator[bytes | Rejected]:
         """Yield the lines of the file; what cannot be read as a line is a rejected unit."""
@@ -381,6 +374,11 @@ class ChunkWriter:
         assert_id_key(self.driver, ids)
         create_temporary_tables(self.driver)
         create_temporary_tables(self._side)
+        self._cutover_us = _read_cutover(self.driver)
+
+    def horizon(self, as_of: datetime) -> Horizon:
+        """The instants between which records create something, for a run of ``as_of``."""
+        return lines.horizon(as_of, self._cutover_us)
 
     def commit(
         self,
@@ -393,18 +391,26 @@ class ChunkWriter:
         Raises:
             RetryableError: Other writers came first too often.
         """
+        if chunk.references:
+            with self.driver.transaction(), self.driver.cursor() as cursor:
+                known = read_known_users(cursor, chunk.references)
+            chunk.settle_references(known)
+            chunk.seal()
         with ThreadPoolExecutor(1, "gatte-statuses") as pool:
             statuses = pool.submit(self._commit_statuses, chunk) if chunk.status_count else None
 
-            def merge(cursor: psycopg.Cursor[Any]) -> Counts:
-                counts = merge_chunk(cursor, chunk, rules)
+            def merge(cursor: psycopg.Cursor[Any], *, alone: bool = False) -> Counts:
+                counts = merge_chunk(cursor, chunk, rules, alone=alone)
                 if statuses is not None:
                     counts.add(statuses.result())
                 record(cursor, chunk, counts)
                 counts.balance(f"the chunk up to line {chunk.lines}")
                 return counts
 
-            return _again(self.driver, merge)
+            try:
+                return _again(self.driver, merge)
+            except MustRunAloneError:
+                return _again(self.driver, partial(merge, alone=True))
 
     def _commit_statuses(self, chunk: Chunk) -> Counts:
         return _again(self._side, lambda cursor: merge_statuses(cursor, chunk))
@@ -434,6 +440,20 @@ def _record_progress(cursor: psycopg.Cursor[Any], chunk: Chunk, _counts: Counts)
         [chunk.lines, chunk.received, chunk.batch_id],
     )
 
+
+def _read_cutover(driver: psycopg.Connection) -> int:
+    """When this database was adopted, in microseconds; 0 where it was made by us."""
+    with driver.transaction(), driver.cursor() as cursor:
+        cursor.execute(
+            "select (extract(epoch from value::timestamptz) * 1000000)::bigint "
+            "from pipeline.settings where name = %s",
+            [CUTOVER_SETTING],
+        )
+        row = cursor.fetchone()
+    return 0 if row is None else int(row[0])
+
+
+CUTOVER_SETTING = "adopted_at"
 
 _RACED_TABLES = frozenset({"users", "user_identities", "messages"})
 
@@ -508,10 +528,10 @@ def _archive(zone: LandingZone, file: LandingFile, report: RunReport, batch_id: 
 
 
 def _extend_period(report: RunReport, chunk: Chunk) -> None:
-    if chunk.first_event_at is None or chunk.last_event_at is None:
+    if chunk.first_event_us is None or chunk.last_event_us is None:
         return
-    first = datetime.fromtimestamp(chunk.first_event_at, report.as_of.tzinfo)
-    last = datetime.fromtimestamp(chunk.last_event_at, report.as_of.tzinfo)
+    first = datetime.fromtimestamp(chunk.first_event_us / 1_000_000, report.as_of.tzinfo)
+    last = datetime.fromtimestamp(chunk.last_event_us / 1_000_000, report.as_of.tzinfo)
     report.period_from = min(report.period_from or first, first)
     report.period_to = max(report.period_to or last, last)
 

@@ -1,7 +1,7 @@
 """Merge one chunk into the tables, in one transaction, in one lock order.
 
-The SQL stands in ``merge.sql``; what a chunk holds belongs to ``chunk``; files and progress belong
-to ``load``.
+The SQL stands in ``merge.sql``; who is whom where that is in doubt belongs to ``clients``; what a
+chunk holds belongs to ``chunk``; files and progress belong to ``load``.
 """
 
 from __future__ import annotations
@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any
 
 from gatte_pipelines.database.statements import read_statements
 from gatte_pipelines.errors import PermanentError
+from gatte_pipelines.inbound import clients
 from gatte_pipelines.inbound.chunk import Chunk
 from gatte_pipelines.run_report import Counts
 
@@ -23,23 +24,6 @@ CONTEXT_TTL = timedelta(hours=4)
 """DOC 01: session_context.ttl_expires_at is +4 hours."""
 
 _SQL = read_statements(Path(__file__).with_name("merge.sql"))
-
-_PEOPLE = "copy incoming_people from stdin"
-_IDENTITIES = "copy incoming_identities from stdin"
-_MESSAGES = "copy incoming_messages from stdin"
-_STATUSES = "copy incoming_statuses from stdin"
-_QUARANTINE = "copy incoming_quarantine from stdin"
-
-_TO_PEOPLE = ("lock_identities", "resolve_people", "settle_identities", "touch_users")
-_JOIN = (
-    "absorb_marks",
-    "absorb_messages",
-    "absorb_tickets",
-    "absorb_earlier_contexts",
-    "absorb_context",
-    "absorb_state",
-    "absorb_conversations",
-)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -69,11 +53,30 @@ class UserAppearedError(Exception):
     """The chatbot inserted a user of this chunk between two statements; try the chunk again."""
 
 
+class MustRunAloneError(Exception):
+    """This chunk joins or divides clients: roll back and begin it again with ``alone``."""
+
+
 def create_temporary_tables(connection: psycopg.Connection) -> None:
     """Tune this session for the merge and make its temporary tables."""
     connection.execute(_SQL["tune_session"])
     connection.execute(_SQL["create_incoming"])
     connection.commit()
+
+
+def share_lock(cursor: psycopg.Cursor[Any]) -> None:
+    """Keep chunks that must run alone waiting until this transaction ends."""
+    cursor.execute(_SQL["share_lock"])
+
+
+def read_known_users(cursor: psycopg.Cursor[Any], references: set[str]) -> set[str]:
+    """Which of these ``users.id`` (32 hexadecimal digits) are users, or were before a merge."""
+    cursor.execute(
+        "select id from users where id = any(%(ids)s::uuid[]) union "
+        "select from_user_id from pipeline.user_merges where from_user_id = any(%(ids)s::uuid[])",
+        {"ids": sorted(references)},
+    )
+    return {row[0].hex for row in cursor}
 
 
 def merge_statuses(cursor: psycopg.Cursor[Any], chunk: Chunk) -> Counts:
@@ -89,93 +92,274 @@ def merge_statuses(cursor: psycopg.Cursor[Any], chunk: Chunk) -> Counts:
         psycopg.Error: 40P01 and 40001 mean: roll back and try again.
     """
     counts = Counts(received=chunk.status_count)
-    sent = _copy(cursor, _STATUSES, chunk.rows["statuses"])
-    cursor.execute(_SQL["merge_statuses"])
-    counts.inserted, counts.updated = _row(cursor)
-    counts.duplicate = sent - counts.inserted - counts.updated
+    sent = _copy(cursor, "statuses", chunk)
+    _take(counts, sent, *_fetch(cursor, "merge_statuses"))
     return counts
 
 
-def merge_chunk(cursor: psycopg.Cursor[Any], chunk: Chunk, rules: MergeRules) -> Counts:
+def merge_chunk(
+    cursor: psycopg.Cursor[Any], chunk: Chunk, rules: MergeRules, *, alone: bool
+) -> Counts:
     """Merge all of a chunk but its statuses inside the caller's transaction; the caller commits.
+
+    Args:
+        cursor: In a transaction of its own.
+        chunk: Sealed.
+        rules: What the merge needs to know of time.
+        alone: Keep every other chunk waiting; only then clients are joined and divided.
 
     Returns:
         The counts of these units; ``received`` as the decoder counted, the parts as SQL did.
 
     Raises:
         UserAppearedError: Roll back and try again.
+        MustRunAloneError: Roll back and try again with ``alone``.
         PermanentError: A guard refused a write of ours.
         psycopg.Error: 40P01 and 40001 mean: roll back and try again.
     """
-    counts = Counts(received=chunk.received - chunk.status_count)
-    if chunk.empty_count:
-        counts.skipped["empty_notification"] = chunk.empty_count
+    if not alone and (chunk.rows["changes"] or chunk.rows["identity_changes"]):
+        # An edit must not pass its message, which another chunk may just be inserting.
+        raise MustRunAloneError
+    counts = Counts(received=chunk.received - chunk.status_count, skipped=dict(chunk.skipped))
     cursor.execute("select set_config('gatte.as_of', %s, true)", [rules.as_of.isoformat()])
-    if chunk.message_count:
-        _merge_messages(cursor, chunk, rules, counts)
-    if chunk.quarantine_count:
-        sent = _copy(cursor, _QUARANTINE, chunk.rows["quarantine"])
+    cursor.execute(_SQL["exclusive_lock" if alone else "share_lock"])
+    _Merge(cursor, chunk, rules, counts, alone=alone).run()
+    if chunk.rows["quarantine"]:
+        sent = _copy(cursor, "quarantine", chunk)
         cursor.execute(_SQL["insert_quarantine"])
         counts.quarantined = dict(cursor.fetchall())
         counts.duplicate += sent - sum(counts.quarantined.values())
-    cursor.execute(_SQL["count_refusals"])
-    if _row(cursor)[0]:
+    if _fetch(cursor, "count_refusals")[0]:
         raise PermanentError(
             "a guard refused to bring back anonymised data; see pipeline.guard_refusals"
         )
     return counts
 
 
-def _merge_messages(
-    cursor: psycopg.Cursor[Any], chunk: Chunk, rules: MergeRules, counts: Counts
-) -> None:
-    parameters = rules.parameters()
-    _copy(cursor, _PEOPLE, chunk.rows["people"])
-    _copy(cursor, _IDENTITIES, chunk.rows["identities"])
-    sent = _copy(cursor, _MESSAGES, chunk.rows["messages"])
-    cursor.execute("analyze incoming_people, incoming_identities, incoming_messages")
-    for name in _TO_PEOPLE:
-        cursor.execute(_SQL[name])
-    cursor.execute("analyze resolved_people, touched_users")
-    cursor.execute(_SQL["insert_users"])
-    cursor.execute(_SQL["count_missing_users"])
-    if _row(cursor)[0]:
-        raise UserAppearedError
-    cursor.execute(_SQL["lock_users"])
-    cursor.execute(_SQL["note_older_names"])
-    cursor.execute(_SQL["update_users"])
-    cursor.execute(_SQL["upsert_activity"])
-    cursor.execute(_SQL["find_new_messages"])
-    found = cursor.rowcount
-    inserted = 0
-    if found:
-        cursor.execute("analyze new_messages")
-        cursor.execute(_SQL["find_spans"], parameters)
-        cursor.execute("analyze spans")
-        cursor.execute(_SQL["find_islands"], parameters)
-        cursor.execute("analyze islands")
-        cursor.execute("select exists (select from islands where absorbed <> '{}')")
-        if _row(cursor)[0]:
-            for name in _JOIN:
-                cursor.execute(_SQL[name])
-        cursor.execute(_SQL["close_conversations"])
-        cursor.execute(_SQL["extend_conversations"])
-        cursor.execute(_SQL["insert_conversations"])
-        cursor.execute(_SQL["insert_messages"])
-        inserted = cursor.rowcount
-        cursor.execute(_SQL["insert_message_facts"])
-        cursor.execute(_SQL["expire_contexts"])
-        cursor.execute(_SQL["build_contexts"], parameters)
-        cursor.execute(_SQL["mark_context"], parameters)
+class _Merge:
+    """The statements of one chunk in their order; each part runs only where it has rows."""
+
+    def __init__(
+        self,
+        cursor: psycopg.Cursor[Any],
+        chunk: Chunk,
+        rules: MergeRules,
+        counts: Counts,
+        *,
+        alone: bool,
+    ) -> None:
+        self._cursor, self._chunk, self._counts = cursor, chunk, counts
+        self._parameters = rules.parameters()
+        self._alone = alone
+
+    def run(self) -> None:
+        rows = self._chunk.rows
+        sent = {name: self._copy(name) for name in _COPIED if rows[name]}
+        if rows["identity_changes"]:
+            self._take_inserted("identity_changes", sent)
+        settled = self._resolve() if rows["senders"] or rows["identity_changes"] else False
+        if rows["messages"] or rows["events"] or settled:
+            self._merge_messages(sent)
+        if settled:
+            clients.derive_users(self._cursor)
+        if rows["worded_opt_outs"]:
+            self._execute("insert_worded_opt_outs")  # counted as the message that says so
+        if rows["opt_outs"]:
+            self._take_inserted("opt_outs", sent)
+        if rows["reactions"]:
+            self._execute("insert_reactions")
+            _take(self._counts, sent["reactions"], *_row(self._cursor))
+
+    # --- Who wrote -------------------------------------------------------------------------------
+
+    def _resolve(self) -> bool:
+        """Find or make the user of every sender; True where clients were settled anew."""
+        self._execute("find_known_by_phone")
+        before_cuts = self._count("count_before_cuts")
+        settled = False
+        if self._alone:
+            settled = clients.settle(self._cursor)
+        elif before_cuts:
+            raise MustRunAloneError
+        self._cursor.execute(
+            "analyze incoming_people, incoming_identities, incoming_messages, incoming_senders"
+        )
+        self._execute("lock_identities")
+        self._execute("resolve_people")
+        if self._count("count_disputed"):
+            if self._alone:
+                raise PermanentError("a client has two users although clients were settled")
+            raise MustRunAloneError
+        self._execute("settle_identities")
+        self._execute("resolve_references")
+        self._execute("insert_senders")
+        self._cursor.execute("analyze resolved_people")
+        self._execute("resolve_senders")
+        self._cursor.execute("analyze resolved_senders")
+        self._execute("touch_users")
+        self._cursor.execute("analyze touched_users")
+        self._execute("insert_users")
+        if self._count("count_missing_users"):
+            raise UserAppearedError
+        for name in ("lock_users", "note_older_names", "update_users", "upsert_activity"):
+            self._execute(name)
+        return settled
+
+    # --- What they wrote, and their conversations ------------------------------------------------
+
+    def _merge_messages(self, sent: dict[str, int]) -> None:
+        rows, counts = self._chunk.rows, self._counts
+        inserted = updated = 0
+        if rows["messages"]:
+            if self._execute("find_arrivals") != self._one(
+                "select count(*) from incoming_messages where is_best"
+            ):
+                raise PermanentError("a message has no client; nothing of its chunk was loaded")
+            self._cursor.execute("analyze arrivals")
+            updated = self._judge_repeated()
+        if rows["events"]:
+            self._take_inserted("events", sent)
+            self._execute("disturb_closed")
+        self._execute("disturb_settled")
+        has_changes = bool(rows["changes"])
+        if has_changes:
+            self._take_inserted("changes", sent)
+        if self._one(_HAS_WORK):
+            inserted = self._derive_conversations()
+        if has_changes or (
+            inserted and self._one("select exists (select from pipeline.message_changes)")
+        ):
+            self._execute("apply_changes")
+        self._execute("expire_contexts")
+        self._execute("build_contexts")
+        self._execute("mark_context")
+        counts.inserted += inserted
+        counts.updated += updated
+        counts.duplicate += sent.get("messages", 0) - inserted - updated
+
+    def _judge_repeated(self) -> int:
+        """Where a record knows better than the row that stands there, take it over."""
+        repeated = self._one(
+            "select exists (select from arrivals where old_conversation_id is not null)"
+        )
+        if not repeated:
+            return 0
+        updated = self._execute("judge_repeated")
+        if not updated:
+            return 0
+        if not self._alone and self._count("count_taken_from_others"):
+            raise MustRunAloneError
+        self._execute("update_messages")
+        self._execute("update_facts")
+        self._execute("disturb_moved")
+        return updated
+
+    def _derive_conversations(self) -> int:
+        self._execute("find_reached")
+        self._cursor.execute("analyze reached")
+        self._execute("lay_line")
+        is_opened = self._one("select exists (select from reached where is_opened)")
+        if is_opened:
+            self._execute("lay_opened")
+        self._cursor.execute("analyze line")
+        self._execute("find_spans")
+        self._cursor.execute("analyze spans")
+        self._execute("find_islands")
+        self._cursor.execute("analyze islands")
+        is_joined = self._one("select exists (select from islands where absorbed <> '{}')")
+        if is_joined:
+            self._execute("record_joined")
+            self._execute("retire_joined")
+        for name in ("close_conversations", "extend_conversations", "insert_conversations"):
+            self._execute(name)
+        inserted = self._execute("insert_messages")
+        self._execute("insert_facts")
+        if self._chunk.rows["buttons"]:
+            self._execute("insert_buttons")
+        if is_joined or is_opened:
+            for name in _MOVE:
+                self._execute(name)
+        if self._chunk.rows["facts"] or is_joined or is_opened or self._has_echoes():
+            self._execute("derive_modes")
+            self._execute("derive_modes_told_again")
+        return inserted
+
+    def _has_echoes(self) -> bool:
+        return bool(
+            self._one("select exists (select from incoming_messages where author = 'human')")
+        )
+
+    # --- Statements ------------------------------------------------------------------------------
+
+    def _copy(self, table: str) -> int:
+        return _copy(self._cursor, table, self._chunk)
+
+    def _execute(self, name: str) -> int:
+        self._cursor.execute(_SQL[name], self._parameters if "%(" in _SQL[name] else None)
+        return self._cursor.rowcount
+
+    def _count(self, name: str) -> int:
+        self._execute(name)
+        return int(_row(self._cursor)[0])
+
+    def _one(self, query: str) -> int:
+        self._cursor.execute(query.encode())
+        return int(_row(self._cursor)[0])
+
+    def _take_inserted(self, table: str, sent: dict[str, int]) -> None:
+        _take(self._counts, sent[table], self._execute(f"insert_{table}"), 0)
+
+
+_COPIED = (
+    "senders",
+    "people",
+    "identities",
+    "messages",
+    "facts",
+    "changes",
+    "reactions",
+    "buttons",
+    "opt_outs",
+    "worded_opt_outs",
+    "events",
+    "identity_changes",
+)
+_COPY = {
+    name: f"copy incoming_{name} from stdin".encode()
+    for name in (*_COPIED, "statuses", "quarantine")
+}
+_HAS_WORK = (
+    "select exists (select from arrivals where old_conversation_id is null) "
+    "or exists (select from disturbed) or exists (select from new_events) "
+    "or exists (select from arrivals where takes_facts)"
+)
+_MOVE = (
+    "move_tickets",
+    "move_joined_messages",
+    "move_opened_messages",
+    "unmark_closed",
+    "drop_earlier_contexts",
+    "move_contexts",
+    "delete_joined",
+)
+
+
+def _take(counts: Counts, sent: int, inserted: int, updated: int) -> None:
     counts.inserted += inserted
-    counts.duplicate += sent - inserted
+    counts.updated += updated
+    counts.duplicate += sent - inserted - updated
 
 
-def _copy(cursor: psycopg.Cursor[Any], statement: str, rows: bytes) -> int:
+def _copy(cursor: psycopg.Cursor[Any], table: str, chunk: Chunk) -> int:
     """Send rows by COPY; the number that the server counted."""
-    with cursor.copy(statement.encode()) as copy:
-        copy.write(rows)
+    with cursor.copy(_COPY[table]) as copy:
+        copy.write(chunk.rows[table])
     return cursor.rowcount
+
+
+def _fetch(cursor: psycopg.Cursor[Any], name: str) -> tuple[Any, ...]:
+    cursor.execute(_SQL[name])
+    return _row(cursor)
 
 
 def _row(cursor: psycopg.Cursor[Any]) -> tuple[Any, ...]:

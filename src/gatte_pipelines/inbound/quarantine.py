@@ -15,11 +15,12 @@ from uuid import UUID
 from sqlalchemy import Connection, func, select
 
 from gatte_pipelines.database.pipeline_tables import QuarantinedRecord
+from gatte_pipelines.inbound import lines
 from gatte_pipelines.inbound.chunk import Chunk
-from gatte_pipelines.inbound.envelope import FUTURE_TOLERANCE_SECONDS, Rejected, iter_units
 from gatte_pipelines.inbound.ids import MessageIds
 from gatte_pipelines.inbound.load import ChunkWriter
 from gatte_pipelines.inbound.merge import MergeRules
+from gatte_pipelines.inbound.units import Rejected
 from gatte_pipelines.run_report import Counts, Outcome, RunReport
 
 if TYPE_CHECKING:
@@ -105,21 +106,21 @@ class Replayer:
         rules = MergeRules(
             as_of=report.as_of, idle=self.idle, context_messages=self.context_messages
         )
-        latest = int(report.as_of.timestamp()) + FUTURE_TOLERANCE_SECONDS
+        horizon = writer.horizon(report.as_of)
         for page in _iter_pages(writer.driver, reason, limit):
             chunk = Chunk(self.ids, page[0][1].hex, page[0][2])
             loaded: list[UUID] = []
             again: list[tuple[UUID, Rejected]] = []
             for row_id, batch_id, source_name, line, payload in page:
-                units = list(iter_units(bytes(payload), latest))
+                units = list(lines.iter_units(bytes(payload), horizon))
                 if len(units) == 1 and isinstance(units[0], Rejected):
                     again.append((row_id, units[0]))
                     continue
                 chunk.batch_id, chunk.source_name = batch_id.hex, source_name
                 for unit in units:
-                    chunk.add(unit, line)
+                    chunk.add(unit, line, bytes(payload))
                 loaded.append(row_id)
-            report.add(writer.commit(chunk.seal(0, 0), rules, _Recorder(loaded, again)))
+            report.add(writer.commit(chunk.close(0, 0), rules, _Recorder(loaded, again)))
         if not report.received:
             report.outcome, report.reason = Outcome.SKIPPED, "nothing_to_do"
 

@@ -21,7 +21,8 @@ on pipeline.senders (parent_bsuid) where parent_bsuid <> ''::text;
 alter table pipeline.message_facts
 add sender_id bigint,
 add is_told_by_chatbot boolean default false not null,
-add told_at timestamptz;
+add told_at timestamptz,
+add told_sender_id bigint;
 
 create table pipeline.message_changes (
     change_id uuid not null,
