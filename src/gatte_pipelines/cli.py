@@ -83,7 +83,7 @@ def _wired() -> Iterator[Wiring]:
         yield wiring
 
 
-def _parse_as_of(text: str) -> datetime | None:
+def _parse_as_of(text: str, option: str = "--as-of") -> datetime | None:
     if not text:
         return None
     try:
@@ -92,7 +92,7 @@ def _parse_as_of(text: str) -> datetime | None:
         instant = None
     if instant is None or instant.tzinfo is None:
         raise ConfigurationError(
-            "--as-of must be an ISO 8601 instant with offset, such as 2026-11-22T10:00:00-03:00"
+            f"{option} must be an ISO 8601 instant with offset, such as 2026-11-22T10:00:00-03:00"
         )
     return instant.astimezone(UTC)
 
@@ -158,6 +158,53 @@ def db_check(as_json: AsJson = False) -> None:
         _out.print(table)
     if differences:
         raise typer.Exit(1)
+
+
+@_db.command("adopt")
+def db_adopt(
+    timestamps_are: Annotated[
+        str,
+        typer.Option(
+            "--timestamps-are",
+            metavar="ZONE",
+            help="Zone in which plain timestamps were written, such as America/Sao_Paulo or UTC.",
+        ),
+    ] = "",
+    merge_duplicate_users: Annotated[
+        bool,
+        typer.Option("--merge-duplicate-users", help="Make one of users with the same phone."),
+    ] = False,
+    cutover: Annotated[
+        str,
+        typer.Option(
+            "--cutover",
+            help="Events before this instant (ISO 8601 with offset) are skipped; now where empty.",
+        ),
+    ] = "",
+    execute: Annotated[
+        bool, typer.Option("--execute", help="Carry the plan out; without it nothing changes.")
+    ] = False,
+    as_json: AsJson = False,
+) -> None:
+    """Take over a database that the chatbot's people made after DOC 01; a dry run by default."""
+    from gatte_pipelines.database import adopt  # noqa: PLC0415
+
+    with _wired() as wiring, wiring.connect("owner") as connection:
+        adoption = adopt.adopt(
+            connection,
+            zone=timestamps_are or None,
+            merge_duplicates=merge_duplicate_users,
+            cutover=_parse_as_of(cutover, option="--cutover"),
+            execute=execute,
+            show=(lambda _line: None) if as_json else lambda line: _err.print(f"… {line}"),
+        )
+    if as_json:
+        _print_json(dataclasses.asdict(adoption))
+    else:
+        for line in adopt.describe(adoption):
+            _out.print(line)
+    if code := adopt.EXIT_CODES.get(adoption.state):
+        raise typer.Exit(code)
 
 
 @_inbound.command("load")

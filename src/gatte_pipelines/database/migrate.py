@@ -110,6 +110,6 @@ def _migration_error(error: ProgrammingError | psycopg.Error) -> Exception:
     if isinstance(cause, psycopg.errors.DuplicateTable | psycopg.errors.DuplicateObject):
         return ConfigurationError(
             "tables or types of DOC 01 stand in this database already, but it was never migrated; "
-            "compare it with: gatte db check"
+            "compare it with: gatte db check; take it over with: gatte db adopt (a dry run)"
         )
     return error
