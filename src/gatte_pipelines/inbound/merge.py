@@ -178,6 +178,7 @@ class _Merge:
         before_cuts = self._count("count_before_cuts")
         settled = False
         if self._alone:
+            self._execute("insert_senders")
             settled = clients.settle(self._cursor)
         elif before_cuts:
             raise MustRunAloneError
@@ -192,7 +193,8 @@ class _Merge:
             raise MustRunAloneError
         self._execute("settle_identities")
         self._execute("resolve_references")
-        self._execute("insert_senders")
+        if not self._alone:
+            self._execute("insert_senders")
         self._cursor.execute("analyze resolved_people")
         self._execute("resolve_senders")
         self._cursor.execute("analyze resolved_senders")
