@@ -159,13 +159,15 @@ def _note_phones(
                 twins,
             )
         )
-    together = [set(group) for group in groups]
+    group_of = {user: number for number, group in enumerate(groups) for user in group}
+    apart = set(twins)
     alike = [
         user
         for ids in by_key.values()
-        if len(ids) > 1 and not any(group.issuperset(ids) for group in together)
+        # Those of one group become one, or block; those told as twins are told.
+        if len({group_of.get(user, user) for user in ids}) > 1
         for user in ids
-        if user not in twins
+        if user not in apart
     ]
     if alike:
         plan.warnings.append(
@@ -295,12 +297,15 @@ def read_undo_records(
     connection: psycopg.Connection, merges: Sequence[Merge]
 ) -> list[dict[str, Any]]:
     """What the merges can be undone from; read before they run."""
-    records = []
-    for merge in merges:
-        pair = {"kept": merge.kept, "removed": merge.removed}
-        (row,) = _rows(connection, "undo_record", **pair)
-        records.append(pair | {"record": Jsonb(row.record)})
-    return records
+    if not merges:
+        return []
+    rows = _rows(
+        connection,
+        "undo_records",
+        removed=[merge.removed for merge in merges],
+        kept=[merge.kept for merge in merges],
+    )
+    return [{"removed": row.removed, "kept": row.kept, "record": Jsonb(row.record)} for row in rows]
 
 
 def store_undo_records(

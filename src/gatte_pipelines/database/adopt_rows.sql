@@ -138,54 +138,91 @@ where k.id = g.kept;
 delete from public.users
 where id = any(%(removed)s::uuid[]);
 
--- name: undo_record
--- What a merge is undone from: the removed row, what is filled in the kept one, what is repointed.
-with removed as (
-    select * from public.users
-    where id = %(removed)s::uuid
+-- name: undo_records
+-- What merges are undone from: the removed row, what is filled in the kept one, what is repointed.
+with merged as (
+    select
+        unnest(%(removed)s::uuid[]) as removed,
+        unnest(%(kept)s::uuid[]) as kept
 ),
 
-kept as (
-    select * from public.users
-    where id = %(kept)s::uuid
+referring as (
+    select
+        'conversations' as table_name,
+        user_id,
+        id
+    from public.conversations
+    where user_id = any(%(removed)s::uuid[])
+    union all
+    select
+        'tickets' as table_name,
+        user_id,
+        id
+    from public.tickets
+    where user_id = any(%(removed)s::uuid[])
+    union all
+    select
+        'leads' as table_name,
+        user_id,
+        id
+    from public.leads
+    where user_id = any(%(removed)s::uuid[])
+    union all
+    select
+        'appointments' as table_name,
+        user_id,
+        id
+    from public.appointments
+    where user_id = any(%(removed)s::uuid[])
+    union all
+    select
+        'services' as table_name,
+        user_id,
+        id
+    from public.services
+    where user_id = any(%(removed)s::uuid[])
+    union all
+    select
+        'certificates' as table_name,
+        user_id,
+        id
+    from public.certificates
+    where user_id = any(%(removed)s::uuid[])
+),
+
+by_table as (
+    select
+        user_id,
+        table_name,
+        jsonb_agg(id order by id) as ids
+    from referring
+    group by user_id, table_name
+),
+
+repointed as (
+    select
+        user_id,
+        jsonb_object_agg(table_name, ids) as ids
+    from by_table
+    group by user_id
 )
 
 select
+    m.removed,
+    m.kept,
     jsonb_build_object(
         'by', 'gatte db adopt',
         'removed', to_jsonb(r),
         'kept_before', jsonb_build_object(
             'name', k.name, 'email', k.email, 'company', k.company, 'created_at', k.created_at
         ),
-        'repointed', jsonb_build_object(
-            'conversations', array(
-                select t.id from public.conversations as t
-                where t.user_id = r.id
-            ),
-            'tickets', array(
-                select t.id from public.tickets as t
-                where t.user_id = r.id
-            ),
-            'leads', array(
-                select t.id from public.leads as t
-                where t.user_id = r.id
-            ),
-            'appointments', array(
-                select t.id from public.appointments as t
-                where t.user_id = r.id
-            ),
-            'services', array(
-                select t.id from public.services as t
-                where t.user_id = r.id
-            ),
-            'certificates', array(
-                select t.id from public.certificates as t
-                where t.user_id = r.id
-            )
-        )
+        'repointed', coalesce(p.ids, '{}')
     ) as record
-from removed as r
-cross join kept as k;
+from merged as m
+inner join public.users as r on m.removed = r.id
+inner join public.users as k on m.kept = k.id
+left join repointed as p on m.removed = p.user_id
+order by m.removed;
 
 -- name: store_undo_record
 insert into pipeline.undo_records (kind, kept_id, removed_id, record, expires_at)
