@@ -19,7 +19,10 @@ MAX_RECORDS = 1_000_000
 
 
 class QuarantineReason(StrEnum):
-    """Why a record went to quarantine, as on the command line; ``all`` stands for every reason."""
+    """Why a record went to quarantine, as on the command line; ``all`` stands for every reason.
+
+    What tells of a whole file (a broken gzip) cannot be tried again and is not offered.
+    """
 
     ALL = "all"
     NOT_YET_SUPPORTED = "not_yet_supported"
@@ -32,10 +35,8 @@ class QuarantineReason(StrEnum):
     INVALID_TIMESTAMP = "invalid_timestamp"
     FUTURE = "future"
     INVALID_PHONE = "invalid_phone"
-    EMPTY_NOTIFICATION = "empty_notification"
+    UNKNOWN_USER = "unknown_user"
     LINE_TOO_LONG = "line_too_long"
-    NOT_GZIP = "not_gzip"
-    TRUNCATED_GZIP = "truncated_gzip"
 
 
 # Shown to ops above the form; without it Prefect shows the whole docstring.

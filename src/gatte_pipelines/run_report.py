@@ -164,7 +164,8 @@ class RunReport(Counts, kw_only=True, rename={"period_from": "from", "period_to"
             shown = [f"- {note}" for note in self.notes[:MAX_NOTES_SHOWN]]
             hidden = len(self.notes) - MAX_NOTES_SHOWN
             if hidden > 0:
-                shown.append(f"- … e mais {_n(hidden)} observações no relatório completo.")
+                word = "observação" if hidden == 1 else "observações"
+                shown.append(f"- … e mais {_n(hidden)} {word} no relatório completo.")
             parts.append("\n".join(shown))
         parts.append(f"Referência: {self.as_of:%Y-%m-%d %H:%M:%S} UTC · execução `{self.run_id}`")
         return "\n\n".join(parts)
@@ -176,8 +177,7 @@ MAX_NOTES_SHOWN = 12
 _REASONS_PT = {
     "already_running": "outra execução ainda está em andamento",
     "nothing_to_do": "nada a fazer",
-    "already_loaded": "arquivo já carregado",
-    "not_yet_supported": "tipo ainda não suportado",
+    "not_yet_supported": "tipo desconhecido",
     "malformed_json": "JSON malformado",
     "invalid_utf8": "texto que não é UTF-8",
     "wrong_type": "tipo de campo errado",
@@ -191,7 +191,14 @@ _REASONS_PT = {
     "line_too_long": "linha longa demais",
     "not_gzip": "não é gzip, apesar do nome",
     "truncated_gzip": "gzip truncado; o que veio antes foi carregado",
+    "unknown_user": "usuário que não existe",
     "before_cutover": "anterior à adoção do banco",
+    "past_retention": "mais antigo que os 90 dias da retenção",
+    "group": "mensagem de grupo",
+    "security_code": "troca do código de segurança",
+    "service_error": "erro informado pelo WhatsApp",
+    "account_event": "aviso sobre a conta",
+    "next_email": "fica para o próximo e-mail",
 }
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from datetime import UTC, datetime
+from pathlib import Path
 from typing import Any
 from uuid import UUID
 
@@ -14,12 +15,14 @@ from hypothesis import strategies as st
 
 from gatte_pipelines.errors import ImbalanceError, PermanentError
 from gatte_pipelines.run_report import (
+    _REASONS_PT,
     MAX_NOTES_SHOWN,
     PIPELINE_NAMES_PT,
     Outcome,
     RunReport,
     reason_pt,
 )
+from tests.reasons import read_reasons
 
 RUN_ID = UUID("00000000-0000-4000-8000-000000000001")
 AS_OF = datetime(2026, 3, 2, 12, 30, 15, tzinfo=UTC)
@@ -40,7 +43,7 @@ def _full() -> RunReport:
         inserted=12000,
         updated=40,
         duplicate=300,
-        skipped={"already_loaded": 2, "before_cutover": 1},
+        skipped={"before_cutover": 2, "group": 1},
         quarantined={"future": 1, "malformed_json": 1},
         watermark="arquivo-7",
         seconds=12.34,
@@ -120,7 +123,7 @@ def test_adding_parts_adds_every_count() -> None:
     report.add(_full())
     report.balance()
     assert (report.received, report.inserted) == (24690, 24000)
-    assert report.skipped == {"already_loaded": 4, "before_cutover": 2}
+    assert report.skipped == {"before_cutover": 4, "group": 2}
     assert report.quarantined == {"future": 2, "malformed_json": 2}
 
 
@@ -220,6 +223,11 @@ def test_the_end_card_is_short_whatever_the_number_of_notes() -> None:
     assert "e mais 1.988 observações" in card
 
 
+def test_one_note_too_many_is_one_observation() -> None:
+    card = _report(notes=["nota"] * (MAX_NOTES_SHOWN + 1)).summary_pt()
+    assert "… e mais 1 observação no relatório completo." in card
+
+
 def test_as_many_notes_as_fit_are_shown_without_a_remark() -> None:
     card = _report(notes=["nota"] * MAX_NOTES_SHOWN).summary_pt()
     assert card.count("- nota") == MAX_NOTES_SHOWN
@@ -246,12 +254,22 @@ def test_the_table_has_a_row_for_each_part_and_reason() -> None:
         {"item": "inseridos", "quantidade": 12000},
         {"item": "atualizados", "quantidade": 40},
         {"item": "repetidos", "quantidade": 300},
-        {"item": "ignorados: arquivo já carregado", "quantidade": 2},
-        {"item": "ignorados: anterior à adoção do banco", "quantidade": 1},
+        {"item": "ignorados: anterior à adoção do banco", "quantidade": 2},
+        {"item": "ignorados: mensagem de grupo", "quantidade": 1},
         {"item": "em quarentena: data e hora no futuro", "quantidade": 1},
         {"item": "em quarentena: JSON malformado", "quantidade": 1},
     ]
     assert sum(row["quantidade"] for row in rows[1:]) == rows[0]["quantidade"]
+
+
+def test_every_reason_that_the_code_can_give_has_words_in_portuguese_and_no_other(
+    repository: Path,
+) -> None:
+    found = read_reasons(repository / "src" / "gatte_pipelines")
+    assert {"group", "past_retention"} <= found.skipped
+    assert {"unknown_user", "malformed_json", "too_long"} <= found.quarantined
+    assert found.of_files == {"line_too_long", "not_gzip", "truncated_gzip"}
+    assert found.all == set(_REASONS_PT)
 
 
 def test_a_reason_without_portuguese_words_is_shown_as_it_is() -> None:
