@@ -32,6 +32,7 @@ _NULL = r"\N"
 _SPECIAL = re.compile(r"[\\\t\n\r]")
 _ESCAPES = {"\\": r"\\", "\t": r"\t", "\n": r"\n", "\r": r"\r"}
 _SECOND_US = 1_000_000
+_NEVER = 2**63
 
 # Enough for a person to see what is wrong with a file; all of them stand in the quarantine.
 MAX_REJECTIONS_TOLD = 5
@@ -80,6 +81,8 @@ class Chunk:
         self._best: dict[str, int] = {}
         self._facts: dict[str, tuple[tuple[Any, ...], str]] = {}
         self._rows: dict[str, list[str]] = {name: [] for name in _OTHER_TABLES}
+        # The most frequent rows; the list is reached without a look-up.
+        self._statuses = self._rows["statuses"]
         self._referring: list[tuple[Message | ConversationEvent, int, bytes]] = []
         self.received = 0
         self.message_count = 0
@@ -89,23 +92,19 @@ class Chunk:
         self.bytes_read = 0
         self.weight = 0
         self.rows: dict[str, bytes] = {}
-        self.first_event_us: int | None = None
-        self.last_event_us: int | None = None
+        self._first_us, self._last_us = _NEVER, 0
         self.rejections: list[tuple[int, Rejected]] = []
 
     def add(self, unit: Unit, line: int, body: bytes = b"") -> None:
         """Take one unit of a line into the chunk; ``body`` is the line, kept only where needed."""
         self.received += 1
-        self._add(unit, line, body)
-
-    def _add(self, unit: Unit, line: int, body: bytes) -> None:
-        if type(unit) is Message:
+        if type(unit) is StatusEvent:
+            self._add_status(unit)
+        elif type(unit) is Message:
             if unit.sender.user_id and _is_reference(unit.sender):
                 self._referring.append((unit, line, body))
             else:
                 self._add_message(unit)
-        elif type(unit) is StatusEvent:
-            self._add_status(unit)
         elif type(unit) is Skipped:
             self.skipped[unit.reason] = self.skipped.get(unit.reason, 0) + 1
         elif type(unit) is Rejected:
@@ -187,8 +186,8 @@ class Chunk:
 
     def _add_status(self, status: StatusEvent) -> None:
         self.status_count += 1
-        code = _NULL if status.error_code is None else str(status.error_code)
-        self._rows["statuses"].append(
+        code = _NULL if status.error_code is None else status.error_code
+        self._statuses.append(
             f"{self._find_id('wamid:' + status.wamid)}\t{status.status}\t{status.status_at}\t{code}"
             f"\t{status.pricing_category or _NULL}\t{status.attempt_id or _NULL}\n"
         )
@@ -289,10 +288,15 @@ class Chunk:
         return found
 
     def _note_event(self, at_us: int) -> None:
-        if self.first_event_us is None or at_us < self.first_event_us:
-            self.first_event_us = at_us
-        if self.last_event_us is None or at_us > self.last_event_us:
-            self.last_event_us = at_us
+        if at_us < self._first_us:
+            self._first_us = at_us
+        if at_us > self._last_us:
+            self._last_us = at_us
+
+    @property
+    def period_us(self) -> tuple[int, int] | None:
+        """Instants of the first and the last record; None where none has one."""
+        return (self._first_us, self._last_us) if self._last_us else None
 
     def count(self, table: str) -> int:
         """How many rows a table of this chunk has, before it is sealed."""
@@ -314,7 +318,7 @@ class Chunk:
             "facts": "".join(row for _, row in self._facts.values()).encode(),
         }
         self._rows = {name: [] for name in _OTHER_TABLES}
-        self._messages = []
+        self._messages, self._statuses = [], []
         for remembered in (
             self._writers,
             self._person_of,

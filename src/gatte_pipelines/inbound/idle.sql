@@ -71,3 +71,87 @@ from (
     group by o.id, o.started_at
 ) as l
 where c.id = l.id and l.last_at + %(idle)s < pipeline.clock();
+
+-- name: drop_waiting_changes
+-- Edits and revokes whose message did not come: neither what they change nor, where that is a
+-- change itself, what it changes in the end. One that a loader is working on is left to the next
+-- run.
+delete from pipeline.message_changes
+where change_id in (
+    select h.change_id
+    from pipeline.message_changes as h
+    where
+        h.changed_at < pipeline.clock() - %(waiting)s::interval
+        -- Applied edits are the most, and known by their empty content.
+        and (h.is_revoke or h.content is not null)
+        and not exists (
+            with recursive up as (
+                select
+                    h.target_id as id,
+                    1 as hops
+                union
+                select
+                    o.target_id,
+                    u.hops + 1
+                from up as u
+                inner join pipeline.message_changes as o on u.id = o.change_id
+                where u.hops < 32
+            )
+
+            select from up as u
+            inner join messages as m on u.id = m.id
+        )
+    order by h.change_id
+    limit %(page_size)s
+    for update skip locked
+);
+
+-- name: drop_undo_records
+delete from pipeline.undo_records
+where undo_id in (
+    select undo_id from pipeline.undo_records
+    where expires_at <= pipeline.clock()
+    order by expires_at
+    limit %(page_size)s
+    for update skip locked
+);
+
+-- name: drop_unknown_identity_changes
+-- Number changes of people who never wrote. Nearly all are of somebody: a current identity, which
+-- an index finds, spares the search of the former ones.
+delete from pipeline.identity_changes
+where change_id in (
+    select c.change_id
+    from pipeline.identity_changes as c
+    where
+        c.changed_at < pipeline.clock() - %(unknown)s::interval
+        and not exists (
+            select from (
+                values
+                ('phone_key', c.old_phone_key),
+                ('phone_key', c.new_phone_key),
+                ('bsuid', c.old_bsuid),
+                ('bsuid', c.new_bsuid),
+                ('parent_bsuid', c.old_parent_bsuid),
+                ('parent_bsuid', c.new_parent_bsuid)
+            ) as k (kind, value)
+            inner join pipeline.user_identities as u on k.kind = u.kind and k.value = u.value
+            where u.valid_to is null
+        )
+        and not exists (
+            select from pipeline.user_identities as u
+            where
+                (
+                    u.kind = 'phone_key'
+                    and u.value in (c.old_phone_key, c.new_phone_key)
+                )
+                or (u.kind = 'bsuid' and u.value in (c.old_bsuid, c.new_bsuid))
+                or (
+                    u.kind = 'parent_bsuid'
+                    and u.value in (c.old_parent_bsuid, c.new_parent_bsuid)
+                )
+        )
+    order by c.change_id
+    limit %(page_size)s
+    for update skip locked
+);

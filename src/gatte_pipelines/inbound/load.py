@@ -528,10 +528,11 @@ def _archive(zone: LandingZone, file: LandingFile, report: RunReport, batch_id: 
 
 
 def _extend_period(report: RunReport, chunk: Chunk) -> None:
-    if chunk.first_event_us is None or chunk.last_event_us is None:
+    if chunk.period_us is None:
         return
-    first = datetime.fromtimestamp(chunk.first_event_us / 1_000_000, report.as_of.tzinfo)
-    last = datetime.fromtimestamp(chunk.last_event_us / 1_000_000, report.as_of.tzinfo)
+    first, last = (
+        datetime.fromtimestamp(us / 1_000_000, report.as_of.tzinfo) for us in chunk.period_us
+    )
     report.period_from = min(report.period_from or first, first)
     report.period_to = max(report.period_to or last, last)
 

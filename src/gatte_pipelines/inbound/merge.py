@@ -185,14 +185,18 @@ class _Merge:
         self._cursor.execute(
             "analyze incoming_people, incoming_identities, incoming_messages, incoming_senders"
         )
-        self._execute("lock_identities")
+        known = self._execute("find_identities") + self._execute("insert_identities")
+        if known < self._one("select count(*) from incoming_identities"):
+            self._execute("find_identities_of_others")
         self._execute("resolve_people")
         if self._count("count_disputed"):
             if self._alone:
                 raise PermanentError("a client has two users although clients were settled")
             raise MustRunAloneError
-        self._execute("settle_identities")
-        self._execute("resolve_references")
+        if self._one("select exists (select from resolved_people where lost)"):
+            self._execute("settle_identities")
+        if self._one("select exists (select from incoming_senders where user_ref <> '')"):
+            self._execute("resolve_references")
         if not self._alone:
             self._execute("insert_senders")
         self._cursor.execute("analyze resolved_people")
@@ -203,7 +207,10 @@ class _Merge:
         self._execute("insert_users")
         if self._count("count_missing_users"):
             raise UserAppearedError
-        for name in ("lock_users", "note_older_names", "update_users", "upsert_activity"):
+        self._execute("lock_users")
+        if self._one("select exists (select from known_identities where is_earlier)"):
+            self._execute("lower_valid_from")
+        for name in ("note_older_names", "update_users", "upsert_activity"):
             self._execute(name)
         return settled
 
@@ -281,15 +288,11 @@ class _Merge:
         if is_joined or is_opened:
             for name in _MOVE:
                 self._execute(name)
-        if self._chunk.rows["facts"] or is_joined or is_opened or self._has_echoes():
+        if self._one("select exists (select from islands where needs_mode)"):
             self._execute("derive_modes")
+        if self._one("select exists (select from arrivals where takes_facts)"):
             self._execute("derive_modes_told_again")
         return inserted
-
-    def _has_echoes(self) -> bool:
-        return bool(
-            self._one("select exists (select from incoming_messages where author = 'human')")
-        )
 
     # --- Statements ------------------------------------------------------------------------------
 

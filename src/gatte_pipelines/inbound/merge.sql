@@ -129,10 +129,18 @@ create temporary table if not exists known_by_phone (
     person int not null,
     user_id uuid not null
 ) on commit delete rows;
+create temporary table if not exists known_identities (
+    person int not null,
+    kind text not null,
+    value text not null,
+    user_id uuid not null,
+    is_earlier boolean not null
+) on commit delete rows;
 create temporary table if not exists resolved_people (
     person int not null,
     user_id uuid not null,
-    is_disputed boolean not null
+    is_disputed boolean not null,
+    lost boolean not null
 ) on commit delete rows;
 -- Whose a sender is, after from_us until to_us; all time but where a number changed hands.
 create temporary table if not exists resolved_senders (
@@ -231,7 +239,10 @@ create temporary table if not exists islands (
     is_last boolean not null,
     is_opened boolean not null,
     status conversation_status not null,
-    transferred_to text
+    transferred_to text,
+    mode text,
+    current_flow text,
+    needs_mode boolean not null
 ) on commit delete rows;
 create temporary table if not exists changed_messages (
     message_id uuid not null,
@@ -307,56 +318,95 @@ inner join (
 ) as c on i.value = c.phone_key
 where i.kind = 'phone_key' and c.changed_at >= to_timestamp(i.first_us / 1000000.0::float8);
 
--- name: lock_identities
--- The first statement that touches shared rows: it takes the lock of every person of the chunk in
--- one order, so that loaders wait for each other and never deadlock. The conflict clause locks the
--- row also where its condition leaves it as it is.
-insert into pipeline.user_identities (kind, value, user_id, valid_from)
-select
-    i.kind,
-    i.value,
-    coalesce(known.user_id, by_phone.user_id, p.new_user_id),
-    to_timestamp(i.first_us / 1000000.0::float8)
-from incoming_identities as i
-inner join incoming_people as p on i.person = p.person
-left join (
-    -- One person has one user, or the chunk is begun again alone (see resolve_people).
-    select distinct on (k.person)
-        k.person,
-        u.user_id
-    from incoming_identities as k
-    inner join pipeline.user_identities as u
-        on k.kind = u.kind and k.value = u.value and u.valid_to is null
-    order by k.person
-) as known on i.person = known.person
-left join (
-    select distinct on (person)
-        person,
-        user_id
-    from known_by_phone
-    order by person
-) as by_phone on i.person = by_phone.person
-order by i.kind, i.value
-on conflict (kind, value) where valid_to is null do update
-    set valid_from = excluded.valid_from
-    where user_identities.valid_from > excluded.valid_from;
-
--- name: resolve_people
--- After the locks: what another loader committed meanwhile is seen now, and wins over a candidate
--- of ours. Where more than one user remains, clients.py must settle who they are.
-insert into resolved_people
+-- name: find_identities
+insert into known_identities
 select
     i.person,
-    coalesce(
-        (array_agg(u.user_id) filter (where u.user_id <> p.new_user_id))[1],
-        (array_agg(p.new_user_id))[1]
-    ),
-    count(distinct u.user_id) filter (where u.user_id <> p.new_user_id) > 1
+    i.kind,
+    i.value,
+    u.user_id,
+    u.valid_from > to_timestamp(i.first_us / 1000000.0::float8)
+from incoming_identities as i
+inner join pipeline.user_identities as u
+    on i.kind = u.kind and i.value = u.value and u.valid_to is null;
+
+-- name: insert_identities
+-- Loaders that meet the same new identity wait for each other here, in one order, so they never
+-- deadlock. Those that stand there keep their user while any chunk runs (see share_lock): nothing
+-- need be locked.
+with added as (
+    insert into pipeline.user_identities (kind, value, user_id, valid_from)
+    select
+        i.kind,
+        i.value,
+        -- One person has one user, or the chunk is begun again alone (see count_disputed).
+        coalesce(known.user_id, by_phone.user_id, p.new_user_id),
+        to_timestamp(i.first_us / 1000000.0::float8)
+    from incoming_identities as i
+    inner join incoming_people as p on i.person = p.person
+    left join known_identities as k on i.kind = k.kind and i.value = k.value
+    left join (
+        select distinct on (person)
+            person,
+            user_id
+        from known_identities
+        order by person
+    ) as known on i.person = known.person
+    left join (
+        select distinct on (person)
+            person,
+            user_id
+        from known_by_phone
+        order by person
+    ) as by_phone on i.person = by_phone.person
+    where k.person is null
+    order by i.kind, i.value
+    on conflict (kind, value) where valid_to is null do nothing
+    returning kind, value, user_id
+)
+
+insert into known_identities
+select
+    i.person,
+    i.kind,
+    i.value,
+    a.user_id,
+    false
+from added as a
+inner join incoming_identities as i on a.kind = i.kind and a.value = i.value;
+
+-- name: find_identities_of_others
+-- Those that another loader committed meanwhile.
+insert into known_identities
+select
+    i.person,
+    i.kind,
+    i.value,
+    u.user_id,
+    u.valid_from > to_timestamp(i.first_us / 1000000.0::float8)
 from incoming_identities as i
 inner join pipeline.user_identities as u
     on i.kind = u.kind and i.value = u.value and u.valid_to is null
-inner join incoming_people as p on i.person = p.person
-group by i.person;
+where not exists (
+    select from known_identities as k
+    where k.kind = i.kind and k.value = i.value
+);
+
+-- name: resolve_people
+-- A user that another loader committed wins over a candidate of ours. Where more than one user
+-- remains, clients.py must settle who they are.
+insert into resolved_people
+select
+    k.person,
+    coalesce(
+        (array_agg(k.user_id) filter (where k.user_id <> p.new_user_id))[1],
+        (array_agg(p.new_user_id))[1]
+    ),
+    count(distinct k.user_id) filter (where k.user_id <> p.new_user_id) > 1,
+    count(distinct k.user_id) > 1 and bool_or(k.user_id = p.new_user_id)
+from known_identities as k
+inner join incoming_people as p on k.person = p.person
+group by k.person;
 
 -- name: count_disputed
 select
@@ -376,11 +426,11 @@ from incoming_identities as i
 inner join incoming_people as p on i.person = p.person
 inner join resolved_people as r on i.person = r.person
 where
-    u.kind = i.kind
+    r.lost
+    and u.kind = i.kind
     and u.value = i.value
     and u.valid_to is null
-    and u.user_id = p.new_user_id
-    and u.user_id <> r.user_id;
+    and u.user_id = p.new_user_id;
 
 -- name: resolve_references
 -- Senders of which users.id is all that is said; the user may have become part of another.
@@ -388,6 +438,7 @@ insert into resolved_people
 select
     s.person,
     coalesce(m.into_user_id, u.id),
+    false,
     false
 from incoming_senders as s
 left join pipeline.user_merges as m on m.from_user_id = s.user_ref::uuid
@@ -466,6 +517,19 @@ where not exists (
     where s.user_id = r.user_id
 )
 group by r.user_id;
+
+-- name: lower_valid_from
+-- After the locks on users: an earlier record of a known identity.
+update pipeline.user_identities as u
+set valid_from = to_timestamp(i.first_us / 1000000.0::float8)
+from known_identities as k
+inner join incoming_identities as i on k.kind = i.kind and k.value = i.value
+where
+    k.is_earlier
+    and u.kind = i.kind
+    and u.value = i.value
+    and u.valid_to is null
+    and u.valid_from > to_timestamp(i.first_us / 1000000.0::float8);
 
 -- name: note_older_names
 -- A name that stood there before this project set any is the chatbot's. After the lock on the user:
@@ -1072,6 +1136,21 @@ placed as (
             'infinity'
         ) as until_at
     from grouped as g
+),
+
+-- The newest of the messages that are being loaded of which a mode is told.
+told as (
+    select distinct on (s.user_id, s.island)
+        s.user_id,
+        s.island,
+        s.span_from as at,
+        case when m.source = 0 and m.author = 'human' then 'human' else t.mode end as mode,
+        t.current_flow
+    from spans as s
+    inner join incoming_messages as m on s.unit = m.unit
+    left join incoming_facts as t on m.id = t.id
+    where t.mode is not null or (m.source = 0 and m.author = 'human')
+    order by s.user_id asc, s.island asc, s.span_from desc, s.message_id desc
 )
 
 select
@@ -1094,8 +1173,15 @@ select
         when p.span_to + %(idle)s >= pipeline.clock() then 'open'
         else 'closed'
     end::conversation_status,
-    coalesce(t.transferred_to, h.transferred_to)
+    coalesce(t.transferred_to, h.transferred_to),
+    n.mode,
+    n.current_flow,
+    p.is_opened
+    or coalesce(cardinality(p.members) > 1, false)
+    or coalesce(n.at <= r.last_at, false)
 from placed as p
+left join told as n on p.user_id = n.user_id and p.island = n.island
+left join reached as r on r.conversation_id = p.members[1]
 -- The newest event since it began; what stood there before any event is history and stays.
 left join lateral (
     select o.status from pipeline.conversation_events as o
@@ -1170,7 +1256,11 @@ set
     closed_at = i.span_to,
     started_at = i.span_from,
     total_messages = i.total,
-    transferred_to = i.transferred_to
+    transferred_to = i.transferred_to,
+    mode = coalesce(case when not i.needs_mode then i.mode::conversation_mode end, c.mode),
+    current_flow = case
+        when not i.needs_mode and i.mode is not null then i.current_flow else c.current_flow
+    end
 from islands as i
 where
     c.id = i.conversation_id
@@ -1192,7 +1282,11 @@ set
     closed_at = null,
     started_at = i.span_from,
     total_messages = i.total,
-    transferred_to = i.transferred_to
+    transferred_to = i.transferred_to,
+    mode = coalesce(case when not i.needs_mode then i.mode::conversation_mode end, c.mode),
+    current_flow = case
+        when not i.needs_mode and i.mode is not null then i.current_flow else c.current_flow
+    end
 from islands as i
 where
     c.id = i.conversation_id
@@ -1208,13 +1302,22 @@ where
 
 -- name: insert_conversations
 insert into conversations (
-    id, user_id, status, mode, transferred_to, started_at, closed_at, total_messages
+    id,
+    user_id,
+    status,
+    mode,
+    current_flow,
+    transferred_to,
+    started_at,
+    closed_at,
+    total_messages
 )
 select
     conversation_id,
     user_id,
     status,
-    'menu',
+    coalesce(mode, 'menu')::conversation_mode,
+    current_flow,
     transferred_to,
     span_from,
     case when status = 'closed' then span_to end,
@@ -1382,18 +1485,7 @@ from (
         order by m.created_at desc, m.id desc
         limit 1
     ) as n on true
-    where
-        i.is_opened
-        or i.absorbed <> '{}'
-        or exists (
-            select from spans as s
-            inner join incoming_messages as n on s.unit = n.unit
-            left join incoming_facts as t on n.id = t.id
-            where
-                s.user_id = i.user_id
-                and s.island = i.island
-                and (t.mode is not null or n.author = 'human')
-        )
+    where i.needs_mode
 ) as y
 where
     c.id = y.conversation_id

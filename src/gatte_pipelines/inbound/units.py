@@ -65,7 +65,7 @@ class ButtonReply(NamedTuple):
     payload: str | None
 
 
-class Message(msgspec.Struct, frozen=True):
+class Message(msgspec.Struct, frozen=True, gc=False):
     """A message of either side, ready to load.
 
     Attributes:
@@ -94,7 +94,7 @@ class Message(msgspec.Struct, frozen=True):
     opts_out: bool = False
 
 
-class StatusEvent(msgspec.Struct, frozen=True):
+class StatusEvent(msgspec.Struct, frozen=True, gc=False):
     """A delivery status of a message we sent. ``status_at`` is in Unix seconds."""
 
     wamid: str
