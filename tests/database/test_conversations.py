@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 from tests.database.rows import insert
 from tests.inbound import AS_OF, HOUR, NOW, Inbound
 from tests.postgres import TestDatabase
-from tests.webhooks import ANA, text_message
+from tests.webhooks import ANA, chatbot_conversation, chatbot_message, text_message
 
 IDLE = 24 * HOUR
 TTL = timedelta(hours=4)
@@ -184,16 +184,35 @@ def test_a_joined_conversation_stays_with_the_person_it_was_given_to(
     start = -IDLE - HOUR
     inbound.say(message(start))
     inbound.say(message(0))
-    inbound.execute(
-        f"update conversations set status = '{status}', mode = 'human', "  # noqa: S608 - ours
-        "transferred_to = 'Atendente Exemplo' where closed_at is null"
+    more = {"transferred_to": "Atendente Exemplo"} if status == "transferred" else {}
+    inbound.send(
+        chatbot_conversation("e1", NOW + 2, status, phone=ANA, **more),
+        chatbot_message(NOW + 1, wamid="answer", phone=ANA, mode="human"),
     )
+    given = (status, "human", more.get("transferred_to"))
+    stands = "select status, mode, transferred_to from conversations where closed_at is null"
+    assert inbound.one(stands) == given
     inbound.say(message(start + 2 * HOUR))
-    assert inbound.one("select status, mode, transferred_to from conversations") == (
-        status,
-        "human",
-        "Atendente Exemplo",
+    assert inbound.one("select status, mode, transferred_to from conversations") == given
+    assert conversations(inbound) == [(status, start, None, 4)]
+    assert_consistent(inbound)
+
+
+def test_mode_and_flow_are_the_chatbots_word_and_no_longer_what_stood_in_the_table(
+    inbound: Inbound,
+) -> None:
+    inbound.say(message(-HOUR))
+    inbound.send(
+        chatbot_message(NOW - 60, wamid="a", phone=ANA, mode="flow", current_flow="segunda_via"),
+        chatbot_message(NOW - 30, wamid="b", phone=ANA),
     )
+    state = "select mode, current_flow from conversations"
+    assert inbound.one(state) == ("flow", "segunda_via"), "the last that told one"
+    inbound.execute("update conversations set mode = 'human', current_flow = 'outro'")
+    inbound.say(message(-30))
+    assert inbound.one(state) == ("human", "outro"), "nothing of the chatbot's came"
+    inbound.send(chatbot_message(NOW - 90, wamid="c", phone=ANA, mode="menu"))
+    assert inbound.one(state) == ("flow", "segunda_via"), "derived, and the late one is not last"
 
 
 def test_a_late_message_that_keeps_a_closed_conversation_alive_reopens_it(
@@ -211,12 +230,17 @@ def test_a_late_message_that_keeps_nothing_alive_leaves_it_closed(inbound: Inbou
     assert conversations(inbound) == [("closed", -3 * IDLE, -2 * IDLE - HOUR, 2)]
 
 
+@pytest.mark.parametrize("is_told", [False, True])
 @pytest.mark.parametrize("status", ["waiting", "transferred"])
 def test_a_conversation_that_a_person_has_is_not_ended_by_the_clock(
-    inbound: Inbound, status: str
+    inbound: Inbound, status: str, is_told: bool
 ) -> None:
+    """Whether the chatbot's event says so, or a row from before there were any."""
     inbound.say(message(0))
-    inbound.execute(f"update conversations set status = '{status}'")  # noqa: S608 - ours
+    if is_told:
+        inbound.send(chatbot_conversation("e1", NOW, status, phone=ANA))
+    else:
+        inbound.execute(f"update conversations set status = '{status}'")  # noqa: S608 - ours
     later = AS_OF + timedelta(days=9)
     inbound.run("session_context_expiry", as_of=later)
     assert conversations(inbound) == [(status, 0, None, 1)]

@@ -169,9 +169,10 @@ def test_a_nameless_user_of_the_chatbot_takes_the_profile_name(inbound: Inbound)
 
 
 @pytest.mark.parametrize("files", [[1, 1, 1, 1, 1, 1], [2, 2, 2], [2, 4], [6]])
-def test_a_bsuid_seen_with_two_phones_moves_no_message_to_the_other_client(
+def test_a_bsuid_seen_with_two_phones_is_one_client_in_any_split_into_files(
     inbound: Inbound, files: list[int]
 ) -> None:
+    """A BSUID is one WhatsApp user of our portfolio, whatever numbers it writes with."""
     said = [
         texts(text_message("w1", NOW - 60, sender=ANA, body="Ana")),
         texts(text_message("w2", NOW - 50, sender=BRUNO, body="Bruno")),
@@ -180,21 +181,36 @@ def test_a_bsuid_seen_with_two_phones_moves_no_message_to_the_other_client(
         texts(text_message("w5", NOW - 20, sender=ANA, from_user_id=BSUID, body="Ana de novo")),
         texts(text_message("w6", NOW - 10, sender=None, from_user_id=BSUID, body="só X")),
     ]
+    known: set[Any] = set()
     for count in files:
         inbound.send(*said[:count])
         del said[:count]
+        known |= {user_id for (user_id,) in inbound.rows("select id from users")}
+    assert users(inbound) == [(f"+{ANA}", None)], "the phone of the last message that had one"
     assert inbound.rows(
-        "select u.phone, m.content from messages as m "
-        "inner join conversations as c on m.conversation_id = c.id "
-        "inner join users as u on c.user_id = u.id order by m.created_at"
-    ) == [
-        (f"+{ANA}", "Ana"),
-        (f"+{BRUNO}", "Bruno"),
-        (f"+{ANA}", "Ana com X"),
-        (f"+{BRUNO}", "Bruno com X"),
-        (f"+{ANA}", "Ana de novo"),
-        (f"+{ANA}", "só X"),
+        "select m.content from messages as m inner join conversations as c "
+        "on m.conversation_id = c.id order by m.created_at"
+    ) == [("Ana",), ("Bruno",), ("Ana com X",), ("Bruno com X",), ("Ana de novo",), ("só X",)]
+    assert inbound.one("select status, total_messages from conversations") == ("open", 6)
+    assert identities(inbound) == {
+        (f"+{ANA}", kind, value)
+        for kind, value in [
+            ("bsuid", BSUID),
+            *((kind, phone) for kind in ("phone_key", "wa_id") for phone in (ANA, BRUNO)),
+        ]
+    }
+    ((stays,),) = inbound.rows("select id from users")
+    gone = known - {stays}
+    # In one file nobody had to go.
+    assert len(gone) == (0 if files == [6] else 1)
+    assert inbound.rows("select from_user_id, into_user_id from pipeline.user_merges") == [
+        (user_id, stays) for user_id in gone
     ]
+    assert inbound.rows(
+        "select removed_id, kept_id, record -> 'user' ->> 'phone', "
+        "jsonb_array_length(record -> 'conversations'), expires_at - made_at "
+        "from pipeline.undo_records where kind = 'users'"
+    ) == [(user_id, stays, f"+{BRUNO}", 1, timedelta(days=30)) for user_id in gone]
 
 
 def test_a_client_without_phone_has_a_placeholder_until_the_phone_comes(inbound: Inbound) -> None:
