@@ -183,7 +183,9 @@ class _Merge:
         elif before_cuts:
             raise MustRunAloneError
         self._cursor.execute(
-            "analyze incoming_people, incoming_identities, incoming_messages, incoming_senders"
+            "analyze incoming_people (person), incoming_identities (person, kind, value), "
+            "incoming_messages (unit, id, sender, is_best), "
+            "incoming_senders (sender, person, phone_key, bsuid)"
         )
         known = self._execute("find_identities") + self._execute("insert_identities")
         if known < self._one("select count(*) from incoming_identities"):
@@ -199,11 +201,11 @@ class _Merge:
             self._execute("resolve_references")
         if not self._alone:
             self._execute("insert_senders")
-        self._cursor.execute("analyze resolved_people")
+        self._cursor.execute("analyze resolved_people (person)")
         self._execute("resolve_senders")
-        self._cursor.execute("analyze resolved_senders")
+        self._cursor.execute("analyze resolved_senders (sender, user_id)")
         self._execute("touch_users")
-        self._cursor.execute("analyze touched_users")
+        self._cursor.execute("analyze touched_users (user_id)")
         self._execute("insert_users")
         if self._count("count_missing_users"):
             raise UserAppearedError
@@ -224,7 +226,7 @@ class _Merge:
                 "select count(*) from incoming_messages where is_best"
             ):
                 raise PermanentError("a message has no client; nothing of its chunk was loaded")
-            self._cursor.execute("analyze arrivals")
+            self._cursor.execute("analyze arrivals (id, unit, user_id, old_conversation_id)")
             updated = self._judge_repeated()
         if rows["events"]:
             self._take_inserted("events", sent)
@@ -265,16 +267,16 @@ class _Merge:
 
     def _derive_conversations(self) -> int:
         self._execute("find_reached")
-        self._cursor.execute("analyze reached")
+        self._cursor.execute("analyze reached (conversation_id, user_id, is_opened)")
         self._execute("lay_line")
         is_opened = self._one("select exists (select from reached where is_opened)")
         if is_opened:
             self._execute("lay_opened")
-        self._cursor.execute("analyze line")
+        self._cursor.execute("analyze line (user_id)")
         self._execute("find_spans")
-        self._cursor.execute("analyze spans")
+        self._cursor.execute("analyze spans (user_id, island, unit, of_conversation)")
         self._execute("find_islands")
-        self._cursor.execute("analyze islands")
+        self._cursor.execute("analyze islands (user_id, island, conversation_id, absorbed)")
         is_joined = self._one("select exists (select from islands where absorbed <> '{}')")
         if is_joined:
             self._execute("record_joined")

@@ -202,6 +202,8 @@ create temporary table if not exists reached (
     user_id uuid not null,
     started_at timestamptz not null,
     last_at timestamptz not null,
+    status conversation_status not null,
+    transferred_to text,
     total_messages int not null,
     is_opened boolean not null
 ) on commit delete rows;
@@ -209,6 +211,8 @@ create temporary table if not exists line (
     user_id uuid not null,
     span_from timestamptz not null,
     span_to timestamptz not null,
+    -- Set where this row stands for the conversation, of which it is a part.
+    conversation_id uuid,
     of_conversation uuid,
     message_id uuid,
     unit int,
@@ -952,6 +956,8 @@ select
     c.user_id,
     c.started_at,
     greatest(c.started_at, l.last_at),
+    c.status,
+    c.transferred_to,
     c.total_messages,
     exists (
         select from disturbed as d
@@ -978,7 +984,8 @@ select
     user_id,
     created_at,
     created_at,
-    old_conversation_id,
+    null,
+    null,
     id,
     unit,
     1
@@ -990,6 +997,7 @@ select
     started_at,
     last_at,
     conversation_id,
+    conversation_id,
     null,
     null,
     total_messages
@@ -997,13 +1005,19 @@ from reached
 where not is_opened;
 
 -- name: lay_opened
--- Conversations that are derived again, message by message, moved ones where they are now. Whose a
--- message is, its sender tells; history without one stays with its conversation's user.
+-- Conversations that are derived again, message by message, moved ones where they are now; the
+-- first message carries the row. Whose a message is, its sender tells; history without one stays
+-- with its conversation's user.
 insert into line
 select
     coalesce(s.user_id, a.user_id, r.user_id),
     m.created_at,
     m.created_at,
+    case
+        when
+            row_number() over (partition by m.conversation_id order by m.created_at, m.id) = 1
+            then m.conversation_id
+    end,
     m.conversation_id,
     m.id,
     null,
@@ -1037,6 +1051,7 @@ marked as (
         user_id,
         span_from,
         span_to,
+        conversation_id,
         of_conversation,
         message_id,
         unit,
@@ -1051,54 +1066,66 @@ marked as (
         null,
         null,
         null,
+        null,
         0,
         true
     from reach as r
-    inner join pipeline.conversation_events as e on r.user_id = e.user_id
-    where e.status = 'closed' and e.at >= r.from_at and e.at < r.to_at
+    cross join lateral (
+        -- Index probes, however the planner sees the table: it grows, and few are near.
+        select
+            o.user_id,
+            o.at
+        from pipeline.conversation_events as o
+        where
+            o.user_id = r.user_id and o.at >= r.from_at and o.at < r.to_at and o.status = 'closed'
+        order by o.at
+        limit 1000000
+    ) as e
 ),
 
 measured as (
     select
         *,
         max(span_to) filter (where not is_close) over (
-            partition by user_id order by span_from, is_close, message_id, of_conversation
+            partition by user_id order by span_from, is_close
             rows between unbounded preceding and 1 preceding
         ) as reached_to,
         max(span_from) filter (where is_close) over (
-            partition by user_id order by span_from, is_close, message_id, of_conversation
+            partition by user_id order by span_from, is_close
             rows between unbounded preceding and 1 preceding
         ) as last_close
     from marked
+),
+
+numbered as (
+    select
+        *,
+        count(*) filter (
+            where
+                not is_close
+                and (
+                    reached_to is null
+                    or span_from - reached_to > %(idle)s
+                    or (last_close >= reached_to and last_close < span_from)
+                )
+        ) over (
+            partition by user_id order by span_from, is_close
+            rows unbounded preceding
+        ) as island
+    from measured
 )
 
 select
     user_id,
-    count(*) filter (
-        where
-            reached_to is null
-            or span_from - reached_to > %(idle)s
-            or (last_close >= reached_to and last_close < span_from)
-    ) over (
-        partition by user_id order by span_from, message_id, of_conversation
-        rows unbounded preceding
-    ),
+    island,
     span_from,
     span_to,
-    -- The first message of a conversation carries its row.
-    case
-        when
-            of_conversation is not null
-            and row_number() over (
-                partition by of_conversation order by span_from, message_id
-            ) = 1
-            then of_conversation
-    end,
+    conversation_id,
     of_conversation,
     message_id,
     unit,
     weight
-from measured
+from numbered
 where not is_close;
 
 -- name: find_islands
@@ -1113,7 +1140,10 @@ with grouped as (
         max(span_to) as span_to,
         count(*) filter (where unit is not null) as added,
         sum(weight) as total,
-        bool_or(unit is null and message_id is not null) as is_opened
+        bool_or(unit is null and message_id is not null) as is_opened,
+        bool_or(bool_or(unit is null and message_id is not null))
+            over (partition by user_id)
+            as is_redone
     from spans
     group by user_id, island
 ),
@@ -1128,9 +1158,13 @@ placed as (
                 where
                     c.user_id = g.user_id
                     and c.started_at > g.span_to
-                    and not exists (
-                        select from reached as r
-                        where r.conversation_id = c.id
+                    -- Of one that is derived again the row says what was before.
+                    and (
+                        not g.is_redone
+                        or not exists (
+                            select from reached as r
+                            where r.conversation_id = c.id
+                        )
                     )
             ),
             'infinity'
@@ -1168,12 +1202,12 @@ select
     p.is_opened,
     case
         when p.until_at < 'infinity' then 'closed'
-        when coalesce(e.status, h.status) in ('waiting', 'transferred', 'closed')
-            then coalesce(e.status, h.status)
+        when e.status in ('waiting', 'transferred', 'closed') then e.status
+        when h.status in ('waiting', 'transferred') then h.status::text
         when p.span_to + %(idle)s >= pipeline.clock() then 'open'
         else 'closed'
     end::conversation_status,
-    coalesce(t.transferred_to, h.transferred_to),
+    coalesce(e.transferred_to, h.transferred_to),
     n.mode,
     n.current_flow,
     p.is_opened
@@ -1184,33 +1218,27 @@ left join told as n on p.user_id = n.user_id and p.island = n.island
 left join reached as r on r.conversation_id = p.members[1]
 -- The newest event since it began; what stood there before any event is history and stays.
 left join lateral (
-    select o.status from pipeline.conversation_events as o
-    where p.until_at = 'infinity' and o.user_id = p.user_id and o.at >= p.span_from
-    order by o.at desc, o.event_id desc
-    limit 1
-) as e on true
-left join lateral (
-    select o.transferred_to from pipeline.conversation_events as o
-    where
-        o.user_id = p.user_id
-        and o.status = 'transferred'
-        and o.at >= p.span_from
-        and o.at < p.until_at
-    order by o.at desc, o.event_id desc
-    limit 1
-) as t on true
-left join lateral (
     select
-        case when c.status in ('waiting', 'transferred') then c.status::text end as status,
-        c.transferred_to
-    from conversations as c
-    where
-        c.id = p.members[cardinality(p.members)]
-        and not exists (
-            select from pipeline.conversation_events as o
+        (array_agg(o.status order by o.at desc, o.event_id desc))[1] as status,
+        (
+            array_agg(o.transferred_to order by o.at desc, o.event_id desc)
+            filter (where o.status = 'transferred')
+        )[1
+        ] as transferred_to
+    from pipeline.conversation_events as o
+    where o.user_id = p.user_id and o.at >= p.span_from and o.at < p.until_at
+) as e on true
+left join reached as h
+    on
+        h.conversation_id = p.members[cardinality(p.members)]
+        and (h.status in ('waiting', 'transferred') or h.transferred_to is not null)
+        -- A scalar with a limit: a probe, where NOT EXISTS would read the whole table.
+        and (
+            select o.at from pipeline.conversation_events as o
             where o.user_id = p.user_id
-        )
-) as h on true;
+            order by o.at
+            limit 1
+        ) is null;
 
 -- name: record_joined
 -- What joining conversations removes and moves, for 30 days.
