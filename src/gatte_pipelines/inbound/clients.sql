@@ -66,15 +66,16 @@ select
     k.kind,
     k.value
 from incoming_identity_changes as c
-cross join lateral (
-    values
-    ('phone_key', c.old_phone_key),
-    ('phone_key', c.new_phone_key),
-    ('bsuid', c.old_bsuid),
-    ('bsuid', c.new_bsuid),
-    ('parent_bsuid', c.old_parent_bsuid),
-    ('parent_bsuid', c.new_parent_bsuid)
-) as k (kind, value)
+cross join
+    lateral (
+        values
+        ('phone_key', c.old_phone_key),
+        ('phone_key', c.new_phone_key),
+        ('bsuid', c.old_bsuid),
+        ('bsuid', c.new_bsuid),
+        ('parent_bsuid', c.old_parent_bsuid),
+        ('parent_bsuid', c.new_parent_bsuid)
+    ) as k (kind, value)
 where k.value <> '';
 
 -- name: read_senders
@@ -273,11 +274,26 @@ select
             select jsonb_agg(to_jsonb(c)) from conversations as c
             where c.user_id = u.id
         ),
-        'tickets', (select jsonb_agg(t.id) from tickets as t where t.user_id = u.id),
-        'leads', (select jsonb_agg(l.id) from leads as l where l.user_id = u.id),
-        'appointments', (select jsonb_agg(p.id) from appointments as p where p.user_id = u.id),
-        'services', (select jsonb_agg(s.id) from services as s where s.user_id = u.id),
-        'certificates', (select jsonb_agg(f.id) from certificates as f where f.user_id = u.id)
+        'tickets', (
+            select jsonb_agg(t.id) from tickets as t
+            where t.user_id = u.id
+        ),
+        'leads', (
+            select jsonb_agg(l.id) from leads as l
+            where l.user_id = u.id
+        ),
+        'appointments', (
+            select jsonb_agg(p.id) from appointments as p
+            where p.user_id = u.id
+        ),
+        'services', (
+            select jsonb_agg(s.id) from services as s
+            where s.user_id = u.id
+        ),
+        'certificates', (
+            select jsonb_agg(f.id) from certificates as f
+            where f.user_id = u.id
+        )
     ),
     pipeline.clock(),
     pipeline.clock() + interval '30 days'
@@ -547,9 +563,9 @@ select
     u.user_id,
     l.last_at,
     n.created_at,
-    n.id,
+    n.id as name_message_id,
     p.at,
-    p.id
+    p.id as phone_message_id
 from settled_users as u
 left join lateral (
     select
@@ -627,10 +643,11 @@ select
     u.phone,
     coalesce(
         case
-            when a.phone_message_id = 'ffffffff-ffff-ffff-ffff-ffffffffffff' then (
-                select max(h.phone) from settled_phones as h
-                where h.user_id = t.user_id and h.changed_at = a.phone_at
-            )
+            when a.phone_message_id = 'ffffffff-ffff-ffff-ffff-ffffffffffff'
+                then (
+                    select max(h.phone) from settled_phones as h
+                    where h.user_id = t.user_id and h.changed_at = a.phone_at
+                )
             else (
                 select '+' || s.wa_id from pipeline.message_facts as f
                 inner join pipeline.senders as s on f.sender_id = s.sender_id
@@ -661,5 +678,5 @@ where
     u.id = n.user_id
     and not exists (
         select from users as o
-        where o.phone = n.phone and o.id <> n.user_id
+        where o.phone = n.phone and o.id <> n.user_id  -- noqa: RF01
     );

@@ -261,6 +261,7 @@ class _Merge:
         if not self._alone and self._count("count_taken_from_others"):
             raise MustRunAloneError
         self._execute("update_messages")
+        self._execute("note_changed")
         self._execute("update_facts")
         self._execute("disturb_moved")
         return updated

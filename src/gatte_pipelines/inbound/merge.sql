@@ -414,7 +414,10 @@ group by k.person;
 
 -- name: count_disputed
 select
-    (select count(*) from resolved_people as r where r.is_disputed)
+    (
+        select count(*) from resolved_people as r
+        where r.is_disputed
+    )
     + (
         select count(*)
         from known_by_phone as k
@@ -516,10 +519,11 @@ from resolved_senders as r
 inner join incoming_senders as i on r.sender = i.sender
 inner join incoming_people as p on i.person = p.person
 left join users as u on r.user_id = u.id
-where not exists (
-    select from settled_users as s
-    where s.user_id = r.user_id
-)
+where
+    not exists (
+        select from settled_users as s
+        where s.user_id = r.user_id
+    )
 group by r.user_id;
 
 -- name: lower_valid_from
@@ -583,11 +587,12 @@ where not exists (
 -- NO KEY: the chatbot's foreign keys do not wait for us.
 select count(*) from (
     select u.id from users as u
-    where u.id in (
-        select user_id from touched_users
-        union all
-        select user_id from settled_users
-    )
+    where
+        u.id in (
+            select t.user_id from touched_users as t
+            union all
+            select s.user_id from settled_users as s
+        )
     order by u.id
     for no key update of u
 ) as locked;
@@ -678,12 +683,12 @@ on conflict (user_id) do update
             else a.phone_message_id
         end
     where
-        a.last_at is null
-        or a.last_at < excluded.last_at
-        or a.name_at is null
-        or (a.name_at, a.name_message_id) < (excluded.name_at, excluded.name_message_id)
-        or a.phone_at is null
-        or (a.phone_at, a.phone_message_id) < (excluded.phone_at, excluded.phone_message_id);
+    a.last_at is null
+    or a.last_at < excluded.last_at
+    or a.name_at is null
+    or (a.name_at, a.name_message_id) < (excluded.name_at, excluded.name_message_id)
+    or a.phone_at is null
+    or (a.phone_at, a.phone_message_id) < (excluded.phone_at, excluded.phone_message_id);
 
 -- name: find_arrivals
 -- The primary key decides what is new, before anything else is done with a message. Of one that
@@ -797,7 +802,7 @@ set
         when not a.takes_body or x.content = '' then x.content
         when exists (
             select from pipeline.message_changes as h
-            where h.target_id = a.id
+            where h.target_id = a.id  -- noqa: RF01
         ) then x.content
         else m.content
     end,
@@ -807,6 +812,14 @@ from arrivals as a
 inner join incoming_messages as m on a.unit = m.unit
 left join incoming_facts as t on a.id = t.id
 where x.id = a.id and a.old_user_id is not null;
+
+-- name: note_changed
+insert into changed_messages
+select
+    id,
+    old_conversation_id
+from arrivals
+where old_user_id is not null and takes_body;
 
 -- name: update_facts
 update pipeline.message_facts as f
@@ -881,8 +894,8 @@ where
 union all
 select
     old_user_id,
-    old_created_at,
-    old_created_at
+    old_created_at as from_at,
+    old_created_at as to_at
 from arrivals
 where old_user_id is not null and takes_body and old_user_id <> user_id;
 
@@ -891,8 +904,8 @@ where old_user_id is not null and takes_body and old_user_id <> user_id;
 insert into disturbed
 select
     e.user_id,
-    e.at,
-    e.at
+    e.at as from_at,
+    e.at as to_at
 from new_events as e
 inner join conversations as c on e.user_id = c.user_id
 where
@@ -959,7 +972,7 @@ select
     c.status,
     c.transferred_to,
     c.total_messages,
-    exists (
+    exists(
         select from disturbed as d
         where
             d.user_id = c.user_id
@@ -982,8 +995,8 @@ where
 insert into line
 select
     user_id,
-    created_at,
-    created_at,
+    created_at as span_from,
+    created_at as span_to,
     null,
     null,
     id,
@@ -996,8 +1009,8 @@ select
     user_id,
     started_at,
     last_at,
-    conversation_id,
-    conversation_id,
+    conversation_id as carried,
+    conversation_id as of_conversation,
     null,
     null,
     total_messages
@@ -1011,8 +1024,8 @@ where not is_opened;
 insert into line
 select
     coalesce(s.user_id, a.user_id, r.user_id),
-    m.created_at,
-    m.created_at,
+    m.created_at as span_from,
+    m.created_at as span_to,
     case
         when
             row_number() over (partition by m.conversation_id order by m.created_at, m.id) = 1
@@ -1061,8 +1074,8 @@ marked as (
     union all
     select
         e.user_id,
-        e.at,
-        e.at,
+        e.at as span_from,
+        e.at as span_to,
         null,
         null,
         null,
@@ -1102,12 +1115,12 @@ numbered as (
         *,
         count(*) filter (
             where
-                not is_close
-                and (
-                    reached_to is null
-                    or span_from - reached_to > %(idle)s
-                    or (last_close >= reached_to and last_close < span_from)
-                )
+            not is_close
+            and (
+                reached_to is null
+                or span_from - reached_to > %(idle)s
+                or (last_close >= reached_to and last_close < span_from)
+            )
         ) over (
             partition by user_id order by span_from, is_close
             rows unbounded preceding
@@ -1395,10 +1408,10 @@ select
     case when m.source = 0 and m.author = 'human' then 'human' else t.mode end,
     t.current_flow,
     t.model,
-    a.sender_id,
+    a.sender_id as sender_id,
     m.source = 1,
     to_timestamp(t.told_us / 1000000.0::float8),
-    r.sender_id
+    r.sender_id as told_sender_id
 from arrivals as a
 inner join incoming_messages as m on a.unit = m.unit
 left join incoming_facts as t on a.id = t.id
@@ -1473,7 +1486,7 @@ delete from session_context as s
 using (
     select
         x.id,
-        row_number() over (partition by r.user_id order by x.ttl_expires_at desc, x.id) as place
+        row_number() over (partition by r.user_id order by x.ttl_expires_at desc, x.id asc) as place
     from reached as r
     inner join session_context as x on r.conversation_id = x.conversation_id
 ) as y
@@ -1580,10 +1593,11 @@ with recursive up as (
 
 roots as (
     select u.id from up as u
-    where not exists (
-        select from pipeline.message_changes as h
-        where h.change_id = u.id
-    )
+    where
+        not exists (
+            select from pipeline.message_changes as h
+            where h.change_id = u.id
+        )
     union
     select a.id from arrivals as a
     where a.old_conversation_id is null
