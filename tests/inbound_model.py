@@ -119,7 +119,11 @@ Record = Said | Changed | Reacted | Moved | Chose | Stood
 
 @dataclass(frozen=True)
 class Message:
-    """A row of ``messages`` with its author."""
+    """A row of ``messages`` with its author.
+
+    Of ``told`` only tokens, intent and model: the rest is the author's, the conversation's and
+    the client's matter.
+    """
 
     created_at: int
     role: str
@@ -165,12 +169,19 @@ class World:
 
 @dataclass(frozen=True)
 class _Believed:
-    """A message after all witnesses were heard; ``said`` is the record that counts."""
+    """A message after all witnesses were heard; ``said`` is the record that counts.
+
+    ``heard`` is the chatbot's, which tells of a client of its own where it names another.
+    """
 
     said: Said
     author: str
-    told: Told | None
+    heard: Said | None
     is_echo: bool
+
+    @property
+    def told(self) -> Told | None:
+        return None if self.heard is None else self.heard.told
 
 
 class _Parts:
@@ -216,12 +227,13 @@ def world(
     ]
     changes = [record for record in kept if isinstance(record, Changed)]
     cuts = _cuts(moves)
-    parts = _connect([m.said for m in believed.values()] + chose + stood, moves, cuts)
+    seen: list[Said | Chose | Stood] = [m.said for m in believed.values()]
+    seen += [m.heard for m in believed.values() if m.heard is not None]
+    seen += [*chose, *stood]
+    parts = _connect(seen, moves, cuts)
     clients = frozenset(
-        _client(part, believed, moves, chose, stood, parts, cuts, as_of, idle, id_of)
-        for part in {
-            parts.of(record) for record in [m.said for m in believed.values()] + chose + stood
-        }
+        _client(part, believed, moves, [r for r in seen if r in part], cuts, as_of, idle, id_of)
+        for part in {parts.of(record) for record in seen}
     )
     return World(
         clients,
@@ -231,7 +243,7 @@ def world(
                 m.said.role,
                 _content(m.said, changes, id_of),
                 m.author,
-                m.told or Told(),
+                replace(m.told or Told(), author=None, mode=None, current_flow=None),
             )
             for key, m in believed.items()
         },
@@ -244,16 +256,19 @@ def _believe(records: list[Said]) -> _Believed:
     provider = [record for record in records if record.told is None]
     chatbot = [record for record in records if record.told is not None]
     chosen = min(provider or chatbot, key=lambda r: (r.at, r.role, r.content))
-    told = min(chatbot, key=lambda r: (r.at, _told_order(r.told))).told if chatbot else None
+    heard = min(chatbot, key=lambda r: (r.at, _told_order(r.told))) if chatbot else None
     if provider:
-        return _Believed(chosen, chosen.author, told, is_echo=chosen.author == "human")
-    return _Believed(chosen, told.author if told and told.author else chosen.author, told, False)
+        return _Believed(chosen, chosen.author, heard, is_echo=chosen.author == "human")
+    author = heard.told.author if heard and heard.told else None
+    return _Believed(chosen, author or chosen.author, heard, is_echo=False)
 
 
-def _told_order(told: Told | None) -> tuple[tuple[bool, str], ...]:
-    fields = () if told is None else (told.tokens_used, told.intent_detected, told.author)
-    fields += () if told is None else (told.model, told.mode, told.current_flow)
-    return tuple((value is None, str(value)) for value in fields)
+def _told_order(told: Told | None) -> tuple[tuple[bool, int, str], ...]:
+    """What is not told comes last."""
+    tokens = None if told is None else told.tokens_used
+    texts = () if told is None else (told.intent_detected, told.model, told.current_flow)
+    texts += () if told is None else (told.mode, told.author)
+    return ((tokens is None, tokens or 0, ""), *((text is None, 0, text or "") for text in texts))
 
 
 def _cuts(moves: list[Moved]) -> dict[str, set[int]]:
@@ -308,28 +323,23 @@ def _client(
     part: frozenset[object],
     believed: dict[str, _Believed],
     all_moves: list[Moved],
-    all_chose: list[Chose],
-    all_stood: list[Stood],
-    parts: _Parts,
+    seen: list[Said | Chose | Stood],
     cuts: dict[str, set[int]],
     as_of: int,
     idle: int,
     id_of: Callable[[str], str],
 ) -> Client:
     messages = [m for m in believed.values() if m.said in part]
-    moves = [move for move in all_moves if move in part]
-    chose = [choice for choice in all_chose if choice in part]
-    stood = [event for event in all_stood if event in part]
+    stood = [record for record in seen if isinstance(record, Stood)]
     named = [m.said for m in messages if m.said.told is None and m.said.who.name]
     newest: dict[str, Chose] = {}
+    chose = [record for record in seen if isinstance(record, Chose)]
     for choice in sorted(chose, key=lambda c: (c.at, id_of(c.key))):
         newest[choice.category] = choice
     return Client(
-        phone=_phone(messages, moves, chose, stood, cuts, id_of),
+        phone=_phone(seen, [move for move in all_moves if move in part], cuts, id_of),
         name=max(named, key=lambda r: (r.at, id_of(r.key))).who.name if named else None,
-        created_at=min(
-            [m.said.at for m in messages] + [c.at for c in chose] + [e.at for e in stood]
-        ),
+        created_at=min(record.at for record in seen),
         conversations=tuple(_conversations(messages, stood, as_of, idle, id_of)),
         events=frozenset(id_of(event.key) for event in stood),
         choices=frozenset((name, choice.is_opted_out) for name, choice in newest.items()),
@@ -337,30 +347,33 @@ def _client(
 
 
 def _phone(
-    messages: list[_Believed],
+    seen: list[Said | Chose | Stood],
     moves: list[Moved],
-    chose: list[Chose],
-    stood: list[Stood],
     cuts: dict[str, set[int]],
     id_of: Callable[[str], str],
 ) -> str:
-    """The last form, of a number that is still this client's."""
+    """The last form of a message or number change, of a number that is still this client's.
+
+    Where there is none, the least number that anybody else told.
+    """
     forms, numbers = [], []
-    records = [m.said for m in messages] + chose + stood
-    for record in records:
-        if not record.who.phone or _is_over(record.who.phone, record.at, cuts):
+    for record in seen:
+        phone = record.who.phone
+        if not phone or _is_over(phone, record.at, cuts):
             continue
-        place = (record.at, 0, id_of(record.key))
-        if record.who.is_wa_id:
-            forms.append((place, record.who.phone))
-        else:
-            numbers.append((place, phone_key(record.who.phone)))
+        numbers.append(phone_key(phone))
+        if isinstance(record, Said) and record.who.is_wa_id:
+            forms.append(((record.at, 0, id_of(record.key)), phone))
     for move in moves:
-        is_over = _is_over(move.new.phone, move.at, cuts, after=move.moves_number)
-        if move.new.phone and not is_over:
-            forms.append(((move.at, 1, id_of(move.key)), move.new.phone))
-    found = forms or numbers
-    return "+" + max(found)[1] if found else PLACEHOLDER
+        phone = move.new.phone
+        if not phone or _is_over(phone, move.at, cuts, after=move.moves_number):
+            continue
+        numbers.append(phone_key(phone))
+        if move.moves_number:
+            forms.append(((move.at, 1, id_of(move.key)), phone))
+    if forms:
+        return "+" + max(forms)[1]
+    return "+" + min(numbers) if numbers else PLACEHOLDER
 
 
 def _is_over(phone: str, at: int, cuts: dict[str, set[int]], *, after: bool = False) -> bool:

@@ -157,9 +157,13 @@ dumped (place, table_name, content) as (
     select
         7,
         'message_facts',
-        to_jsonb(f) - 'sender_id' || jsonb_build_object('sender', s.sender)
+        to_jsonb(f) - '{sender_id, told_sender_id}'::text[] || jsonb_build_object(
+            'sender', s.sender,
+            'told_sender', t.sender
+        )
     from pipeline.message_facts as f
     left join called_senders as s on f.sender_id = s.sender_id
+    left join called_senders as t on f.told_sender_id = t.sender_id
     union all
     select
         8,
