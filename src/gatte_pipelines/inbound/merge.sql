@@ -1408,7 +1408,7 @@ select
     case when m.source = 0 and m.author = 'human' then 'human' else t.mode end,
     t.current_flow,
     t.model,
-    a.sender_id as sender_id,
+    a.sender_id,
     m.source = 1,
     to_timestamp(t.told_us / 1000000.0::float8),
     r.sender_id as told_sender_id
