@@ -231,6 +231,60 @@ def inbound_load(
     _print_report(report, as_json=as_json)
 
 
+@_inbound.command("find")
+def inbound_find(
+    days: Annotated[
+        int, typer.Option(min=0, max=3650, help="Days of the archive to look through; 0: none.")
+    ] = 30,
+    as_of: AsOf = "",
+    as_json: AsJson = False,
+) -> None:
+    """Say why a message is there, or is not; reads its wamid (or chatbot:ID) from standard input.
+
+    Exit code 1 where it was found nowhere. No content, phone, name or wamid is printed.
+    """
+    from gatte_pipelines.inbound.find import NOT_FOUND, Finder  # noqa: PLC0415
+    from gatte_pipelines.inbound.find_lines import MAX_INPUT_BYTES, parse_id  # noqa: PLC0415
+    from gatte_pipelines.inbound.find_words import describe  # noqa: PLC0415
+    from gatte_pipelines.landing import LandingZone  # noqa: PLC0415
+
+    if sys.stdin.isatty():
+        _err.print("wamid (ou chatbot:ID): ", end="")
+        given = sys.stdin.buffer.readline(MAX_INPUT_BYTES + 1)
+    else:
+        given = sys.stdin.buffer.read(MAX_INPUT_BYTES + 1)
+    sought = parse_id(given)
+    with (
+        _wired() as wiring,
+        _bars("{task.fields[done]}", enabled=not as_json) as update,
+        wiring.migrated() as connection,
+    ):
+        finder = Finder(
+            connection=connection,
+            ids=wiring.message_ids,
+            zone=LandingZone(wiring.settings.landing_url),
+            as_of=_parse_as_of(as_of) or datetime.now(UTC),
+            days=days,
+        )
+        finding = finder.find(
+            sought,
+            lambda done, total: update(completed=done, total=total, done=f"{done}/{total}"),
+        )
+    if as_json:
+        _print_json(dataclasses.asdict(finding))
+    else:
+        answer = describe(finding)
+        _out.print(answer.headline)
+        table = Table(box=None, show_header=False, pad_edge=False)
+        for label, text in answer.rows:
+            table.add_row(label, text)
+        _out.print(table)
+        for line in answer.advice:
+            _out.print(f"→ {line}")
+    if finding.verdict in NOT_FOUND:
+        raise typer.Exit(1)
+
+
 @_quarantine.command("list")
 def quarantine_list(
     reason: Annotated[str, typer.Option(help="Only records of this reason.")] = "",

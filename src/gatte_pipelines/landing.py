@@ -98,6 +98,36 @@ class LandingZone:
                 others.append(printable(name))
         return sorted(ready, key=lambda file: file.name), sorted(others)
 
+    def list_archived(self, since: date) -> list[tuple[date, LandingFile]]:
+        """Archived files with the day of their arrival, newest day first, of a day the last name.
+
+        Args:
+            since: The first day to list.
+
+        Raises:
+            ConfigurationError: The archive cannot be listed.
+        """
+        archive = posixpath.join(self.root, ARCHIVE)
+        found: list[tuple[date, LandingFile]] = []
+        try:
+            for folder in self._fs.ls(archive, detail=True, refresh=True):
+                day = _to_day(posixpath.basename(str(folder["name"]).rstrip("/")))
+                if day is None or day < since or folder["type"] != "directory":
+                    continue
+                for entry in self._fs.ls(folder["name"], detail=True, refresh=True):
+                    name = posixpath.basename(str(entry["name"]))
+                    if entry["type"] == "file" and name.endswith(SUFFIXES):
+                        size = int(entry["size"] or 0)
+                        found.append((day, LandingFile(str(entry["name"]), printable(name), size)))
+        except FileNotFoundError:
+            pass  # nothing was archived yet
+        except OSError as error:
+            raise ConfigurationError(
+                f"the archive of the landing zone cannot be listed ({type(error).__name__}); "
+                "check its permissions"
+            ) from None
+        return sorted(found, key=lambda item: (item[0], item[1].name), reverse=True)
+
     def file(self, path: str) -> LandingFile:
         """A file given by its path rather than found.
 
@@ -134,6 +164,13 @@ class LandingZone:
             self._fs.cp_file(file.path, target)
             self._fs.rm_file(file.path)
         return target
+
+
+def _to_day(name: str) -> date | None:
+    try:
+        return date.fromisoformat(name)
+    except ValueError:
+        return None
 
 
 def printable(name: str) -> str:

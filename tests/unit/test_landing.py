@@ -136,3 +136,26 @@ def test_a_zone_that_does_not_exist_names_the_setting(tmp_path: Path) -> None:
 def test_a_scheme_that_nobody_knows_names_the_setting(url: str) -> None:
     with pytest.raises(ConfigurationError, match="GATTE_INBOUND_URL"):
         LandingZone(url)
+
+
+@pytest.mark.parametrize("kind", ["folder", "memory"])
+def test_archived_files_are_listed_newest_day_first_from_a_day_on(
+    kind: str, zone: LandingZone, memory: LandingZone, tmp_path: Path
+) -> None:
+    where = zone if kind == "folder" else memory
+    assert where.list_archived(DAY) == []
+    for name, day in (("a.json", 2), ("c.jsonl.gz", 2), ("b.jsonl", 3), ("d.jsonl", 1)):
+        if kind == "folder":
+            (tmp_path / name).write_bytes(b"{}")
+        else:
+            fsspec.filesystem("memory").pipe(f"/landing/{name}", b"{}")
+        (file,) = where.list_ready()[0]
+        where.archive(file, date(2026, 3, day), "0" * 32)
+    if kind == "folder":
+        (tmp_path / "archive" / "not-a-day").mkdir()
+        (tmp_path / "archive" / "2026-03-03" / "notes.txt").write_bytes(b"")
+    assert [(day.day, file.name) for day, file in where.list_archived(DAY)] == [
+        (3, "b.jsonl"),
+        (2, "c.jsonl.gz"),
+        (2, "a.json"),
+    ]
