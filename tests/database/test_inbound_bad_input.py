@@ -22,9 +22,28 @@ from gatte_pipelines.errors import (
 )
 from gatte_pipelines.inbound.load import MAX_LINE_BYTES, Progress
 from gatte_pipelines.run_report import Outcome, RunReport
+from tests.database.canonical import assert_same_dump, canonical_dump
 from tests.inbound import AS_OF, NOW, Inbound
 from tests.postgres import TestDatabase
-from tests.webhooks import ANA, change, contact, jsonl, line, status, text_message, texts
+from tests.webhooks import (
+    ANA,
+    BRUNO,
+    change,
+    chatbot_conversation,
+    chatbot_message,
+    contact,
+    edit,
+    jsonl,
+    line,
+    number_change,
+    reaction,
+    revoke,
+    rfc3339,
+    status,
+    text_message,
+    texts,
+    user_preference,
+)
 
 HIDDEN = "valor-que-ninguem-pode-ver"
 MakeDatabase = Callable[..., AbstractContextManager[TestDatabase]]
@@ -117,6 +136,63 @@ BAD_LINES = {
         line(change(statuses=[status("w", "failed", NOW, errors=[{"code": 2**40}])])),
         "too_long",
         "statuses[].errors[].code",
+    ),
+    "an event whose role is none": (
+        chatbot_message(NOW, wamid="bad", phone=ANA, role=HIDDEN),
+        "wrong_type",
+        "role",
+    ),
+    "an event without its client": (chatbot_message(NOW, wamid="bad"), "missing_field", "phone"),
+    "an event without its message": (chatbot_message(NOW, phone=ANA), "missing_field", "wamid"),
+    "an event of an impossible phone": (
+        chatbot_message(NOW, wamid="bad", phone=HIDDEN),
+        "invalid_phone",
+        "phone",
+    ),
+    "an event with tokens that are text": (
+        chatbot_message(NOW, wamid="bad", phone=ANA, tokens_used=HIDDEN),
+        "wrong_type",
+        "tokens_used",
+    ),
+    "an event with more tokens than fit": (
+        chatbot_message(NOW, wamid="bad", phone=ANA, tokens_used=2**31),
+        "too_long",
+        "tokens_used",
+    ),
+    "an event without a time zone": (
+        chatbot_message(NOW, wamid="bad", phone=ANA, sent_at="2026-03-02T12:00:00"),
+        "invalid_timestamp",
+        "sent_at",
+    ),
+    "an event of the future": (
+        chatbot_message(NOW + 601, wamid="bad", phone=ANA),
+        "future",
+        "sent_at",
+    ),
+    "an event with a NUL": (
+        chatbot_message(NOW, wamid="bad", phone=ANA, content=f"{HIDDEN}\0"),
+        "nul_character",
+        "content",
+    ),
+    "an event cut off": (
+        chatbot_message(NOW, wamid="bad", phone=ANA, content=HIDDEN)[:-2],
+        "malformed_json",
+        None,
+    ),
+    "an event with a flow and no mode": (
+        chatbot_message(NOW, wamid="bad", phone=ANA, current_flow=HIDDEN),
+        "missing_field",
+        "mode",
+    ),
+    "a state that is none": (
+        chatbot_conversation("bad", NOW, HIDDEN, phone=ANA),
+        "wrong_type",
+        "status",
+    ),
+    "a state given to somebody and not transferred": (
+        chatbot_conversation("bad", NOW, "closed", phone=ANA, transferred_to=HIDDEN),
+        "wrong_type",
+        "transferred_to",
     ),
 }
 
@@ -399,6 +475,418 @@ def test_what_stopped_a_run_is_recorded_without_the_value(inbound: Inbound) -> N
         "failed",
         "ausente.json: no such file",
     )
+
+
+# Records that are each well-formed, and mean nothing good together or too early.
+
+CARLA = "5511900000003"
+NOBODY = "00000000-0000-4000-8000-00000000000b"
+BY_PHONE = {"phone": f"+{ANA}"}
+
+
+def said(wamid: str, at: int = NOW, sender: str | None = ANA, **more: Any) -> bytes:
+    return texts(text_message(wamid, at, sender=sender, body=wamid, **more))
+
+
+def one_line(record: dict[str, Any]) -> bytes:
+    return line(change(record))
+
+
+def load_each(make_database: MakeDatabase, files: list[list[bytes]]) -> str:
+    """The canonical dump after these files, one load each, in a database of their own."""
+    with make_database() as database:
+        inbound = Inbound(database)
+        for lines in files:
+            inbound.send(*lines)
+        with database.connect("owner") as owner:
+            return canonical_dump(owner)
+
+
+def assert_order_leaves_no_trace(make_database: MakeDatabase, records: list[bytes]) -> None:
+    """In one file, in one backwards, one by one, one by one backwards: the same rows."""
+    backwards = records[::-1]
+    expected = load_each(make_database, [records])
+    for files in ([backwards], [[item] for item in records], [[item] for item in backwards]):
+        assert_same_dump(load_each(make_database, files), expected)
+
+
+def test_an_event_of_a_user_that_does_not_exist_waits_and_loads_once_it_does(
+    inbound: Inbound,
+) -> None:
+    inbound.put(
+        "lote.jsonl",
+        jsonl(
+            good(1),
+            chatbot_message(NOW - 9, wamid="a", user_id=NOBODY, content=HIDDEN),
+            chatbot_conversation("e", NOW - 5, "waiting", user_id=NOBODY.upper()),
+        ),
+    )
+    report = inbound.load()
+    assert (report.received, report.inserted) == (3, 1)
+    assert report.quarantined == {"unknown_user": 2}
+    assert_told(report, "lote.jsonl", "linha 2", "user_id", "[unknown_user]")
+    assert inbound.rows("select kind, line from pipeline.quarantine order by line") == [
+        ("chatbot_message", 2),
+        ("chatbot_conversation", 3),
+    ]
+    replay = inbound.run("quarantine_replay")
+    assert (replay.received, sum(replay.quarantined.values()) + replay.duplicate) == (2, 2)
+    assert inbound.one("select count(*) from pipeline.quarantine") == (2,), "still nobody"
+
+    inbound.execute(
+        "insert into users (id, phone, is_client, created_at, updated_at) "
+        "values (:id, :phone, false, :at, :at)",
+        id=NOBODY,
+        phone=f"+{BRUNO}",
+        at=AS_OF,
+    )
+    replay = inbound.run("quarantine_replay")
+    assert (replay.received, replay.inserted, replay.quarantined) == (2, 2, {})
+    assert inbound.one("select count(*) from pipeline.quarantine") == (0,)
+    assert inbound.one(
+        "select c.status, m.content, m.role from conversations as c "
+        "inner join messages as m on c.id = m.conversation_id where c.user_id = :user_id",
+        user_id=NOBODY,
+    ) == ("waiting", HIDDEN, "assistant")
+
+
+def test_a_record_that_still_names_nobody_counts_an_attempt(inbound: Inbound) -> None:
+    inbound.send(chatbot_message(NOW, wamid="a", user_id=NOBODY))
+    for attempt in (1, 2):
+        assert inbound.run("quarantine_replay").quarantined == {"unknown_user": 1}
+        assert inbound.one("select attempts from pipeline.quarantine") == (attempt,)
+
+
+def test_who_was_merged_into_another_is_still_found_by_the_old_id(inbound: Inbound) -> None:
+    gone = inbound.insert_user(f"+{BRUNO}")
+    inbound.send(said("a", NOW - 90, sender=ANA))
+    inbound.execute("update users set is_client = true where phone = :phone", phone=f"+{ANA}")
+    inbound.send(
+        said("b", NOW - 60, sender=ANA, from_user_id="BR.1"),
+        said("c", NOW - 50, sender=BRUNO, from_user_id="BR.1"),
+    )
+    report = inbound.send(chatbot_message(NOW, wamid="d", user_id=gone))
+    assert (report.inserted, report.quarantined) == (1, {})
+    assert inbound.one("select total_messages from conversations") == (4,)
+
+
+CONTRADICTIONS: dict[str, list[bytes]] = {
+    "two states of one conversation at one instant": [
+        said("a", NOW - 60),
+        chatbot_conversation("e1", NOW, "waiting", **BY_PHONE),
+        chatbot_conversation("e2", NOW, "transferred", transferred_to="Ana Exemplo", **BY_PHONE),
+        chatbot_conversation("e3", NOW, "open", **BY_PHONE),
+    ],
+    "closed and open at one instant, and a message": [
+        said("a", NOW - 60),
+        chatbot_conversation("e1", NOW - 30, "closed", **BY_PHONE),
+        chatbot_conversation("e2", NOW - 30, "open", **BY_PHONE),
+        said("b", NOW - 30),
+    ],
+    "one event id with two states": [
+        said("a", NOW - 60),
+        chatbot_conversation("e1", NOW - 30, "waiting", **BY_PHONE),
+        chatbot_conversation("e1", NOW - 30, "closed", **BY_PHONE),
+    ],
+    "one event id with two instants": [
+        said("a", NOW - 60),
+        chatbot_conversation("e1", NOW - 30, "closed", **BY_PHONE),
+        said("b", NOW - 25),
+        chatbot_conversation("e1", NOW - 20, "closed", **BY_PHONE),
+    ],
+    "one event id of two clients": [
+        said("a", NOW - 60),
+        said("b", NOW - 60, sender=BRUNO),
+        chatbot_conversation("e1", NOW - 30, "waiting", phone=f"+{ANA}"),
+        chatbot_conversation("e1", NOW - 20, "waiting", phone=f"+{BRUNO}"),
+    ],
+    "one message told twice by the chatbot, otherwise": [
+        chatbot_message(NOW - 9, wamid="a", content="x", mode="menu", tokens_used=3, **BY_PHONE),
+        chatbot_message(NOW - 9, wamid="a", content="y", mode="flow", tokens_used=2, **BY_PHONE),
+        chatbot_message(NOW - 9, wamid="a", content="x", role="user", mode="human", **BY_PHONE),
+    ],
+    "one message of two clients": [
+        said("a", NOW - 9, sender=BRUNO),
+        chatbot_message(NOW - 20, wamid="a", role="user", content="x", phone=f"+{ANA}"),
+        said("b", NOW - 5, sender=ANA),
+    ],
+    "one message id with two texts": [
+        texts(text_message("a", NOW, body="x")),
+        texts(text_message("a", NOW, body="y")),
+        texts(text_message("a", NOW + 1, body="0")),
+    ],
+    "words that only the chatbot calls an opt-out": [
+        texts(text_message("a", NOW, body="sair do plano")),
+        chatbot_message(NOW - 1, wamid="a", role="user", content="SAIR", **BY_PHONE),
+    ],
+    "stop and resume at one instant": [
+        line(user_preference(NOW, "stop")),
+        line(user_preference(NOW, "resume")),
+    ],
+    "two edits and a revoke of one instant": [
+        said("a", NOW - 60),
+        one_line(edit("e1", NOW, "a", "x")),
+        one_line(edit("e2", NOW, "a", "y")),
+        one_line(revoke("e3", NOW, "a")),
+        said("b", NOW - 50),
+        one_line(edit("e4", NOW, "b", "x")),
+        one_line(edit("e5", NOW, "b", "y")),
+    ],
+    "two reactions of one instant": [
+        said("a", NOW - 60),
+        one_line(reaction("r1", NOW, "a", "👍")),
+        one_line(reaction("r2", NOW, "a", None)),
+        one_line(reaction("r3", NOW, "a", "🙏")),
+    ],
+    "one number to two at one instant": [
+        said("a", NOW - 60, sender=ANA),
+        one_line(number_change("n1", NOW - 30, ANA, BRUNO)),
+        one_line(number_change("n2", NOW - 30, ANA, CARLA)),
+        said("b", NOW - 20, sender=BRUNO),
+        said("c", NOW - 10, sender=CARLA),
+        said("d", NOW, sender=ANA),
+    ],
+    "two numbers to one at one instant": [
+        said("a", NOW - 60, sender=ANA),
+        said("b", NOW - 60, sender=BRUNO),
+        one_line(number_change("n1", NOW - 30, ANA, CARLA)),
+        one_line(number_change("n2", NOW - 30, BRUNO, CARLA)),
+        said("c", NOW - 10, sender=CARLA),
+    ],
+    "two clients who exchange their numbers": [
+        said("a", NOW - 60, sender=ANA),
+        said("b", NOW - 60, sender=BRUNO),
+        one_line(number_change("n1", NOW - 30, ANA, BRUNO)),
+        one_line(number_change("n2", NOW - 30, BRUNO, ANA)),
+        said("c", NOW - 10, sender=ANA),
+        said("d", NOW - 10, sender=BRUNO),
+    ],
+    "a number that goes, comes back, and goes in a circle": [
+        said("a", NOW - 60, sender=ANA),
+        one_line(number_change("n1", NOW - 50, ANA, BRUNO)),
+        said("b", NOW - 40, sender=BRUNO),
+        said("x", NOW - 40, sender=ANA),
+        one_line(number_change("n2", NOW - 30, BRUNO, CARLA)),
+        said("c", NOW - 20, sender=CARLA),
+        one_line(number_change("n3", NOW - 10, CARLA, ANA)),
+        said("d", NOW, sender=ANA),
+    ],
+    "a number that changes to itself": [
+        said("a", NOW - 60, sender=ANA),
+        one_line(number_change("n1", NOW - 30, ANA, ANA)),
+        said("b", NOW, sender=ANA),
+    ],
+    "an edit of an edit of an edit": [
+        said("a", NOW - 60),
+        one_line(edit("e1", NOW - 50, "a", "um")),
+        one_line(edit("e2", NOW - 40, "e1", "dois")),
+        one_line(edit("e3", NOW - 30, "e2", "três")),
+    ],
+    "edits in a circle, and one of itself": [
+        said("a", NOW - 60),
+        one_line(edit("e1", NOW - 50, "e2", "um")),
+        one_line(edit("e2", NOW - 40, "e1", "dois")),
+        one_line(edit("e3", NOW - 30, "e3", "três")),
+        one_line(edit("e4", NOW - 20, "a", "quatro")),
+    ],
+    "an edit with the id of the message it changes": [
+        said("a", NOW - 60),
+        one_line(edit("a", NOW - 50, "a", "corrigido")),
+    ],
+    "one edit id with two texts": [
+        said("a", NOW - 60),
+        one_line(edit("e1", NOW - 50, "a", "x")),
+        one_line(edit("e1", NOW - 50, "a", "y")),
+    ],
+}
+
+
+@pytest.mark.parametrize("name", sorted(CONTRADICTIONS))
+def test_of_records_that_contradict_each_other_the_order_decides_nothing(
+    make_database: MakeDatabase, name: str
+) -> None:
+    assert_order_leaves_no_trace(make_database, CONTRADICTIONS[name])
+
+
+def clients(inbound: Inbound) -> list[tuple[str, str]]:
+    """The texts of each client, by phone."""
+    return [
+        (str(phone), str(contents))
+        for phone, contents in inbound.rows(
+            "select u.phone, string_agg(m.content, ' ' order by m.created_at, m.id) "
+            "from users as u inner join conversations as c on u.id = c.user_id "
+            "inner join messages as m on c.id = m.conversation_id "
+            "group by u.id order by min(m.created_at), min(m.content)"
+        )
+    ]
+
+
+def test_a_circle_of_number_changes_ends_with_who_began_it(inbound: Inbound) -> None:
+    inbound.send(*CONTRADICTIONS["a number that goes, comes back, and goes in a circle"])
+    # Whoever had the number in between keeps what was said, and not the number.
+    first, other = clients(inbound)
+    assert first == (f"+{ANA}", "a b c d")
+    assert other[1] == "x"
+    assert other[0] != f"+{ANA}"
+
+
+def test_a_number_that_went_to_somebody_else_is_no_longer_of_who_had_it(inbound: Inbound) -> None:
+    inbound.send(
+        said("a", NOW - 40, sender=ANA),
+        one_line(number_change("n", NOW - 10, CARLA, ANA)),
+        said("b", NOW, sender=ANA),
+    )
+    (_, former), (phone, latter) = clients(inbound)
+    assert (former, latter, phone) == ("a", "b", f"+{ANA}")
+
+
+def test_numbers_that_turn_out_to_be_exchanged_leave_one_open_conversation_each(
+    inbound: Inbound,
+) -> None:
+    for record in (
+        said("d", NOW - 10, sender=BRUNO),
+        said("c", NOW - 10, sender=ANA),
+        one_line(number_change("n2", NOW - 30, BRUNO, ANA)),
+        one_line(number_change("n1", NOW - 30, ANA, BRUNO)),
+        said("a", NOW - 60, sender=ANA),
+    ):
+        inbound.send(record)
+    assert sorted(clients(inbound)) == [(f"+{ANA}", "c"), (f"+{BRUNO}", "a d")]
+
+
+def test_clients_who_exchange_numbers_take_what_they_said_with_them(inbound: Inbound) -> None:
+    for record in CONTRADICTIONS["two clients who exchange their numbers"]:
+        inbound.send(record)
+    assert clients(inbound) == [(f"+{BRUNO}", "a d"), (f"+{ANA}", "b c")]
+
+
+def contents(inbound: Inbound) -> list[str]:
+    return [row[0] for row in inbound.rows("select content from messages order by created_at")]
+
+
+def test_an_edit_of_an_edit_is_an_edit_of_the_message(inbound: Inbound) -> None:
+    for record in CONTRADICTIONS["an edit of an edit of an edit"][::-1]:
+        inbound.send(record)
+    assert contents(inbound) == ["três"]
+
+
+def test_edits_in_a_circle_change_nothing_and_stop_nothing(inbound: Inbound) -> None:
+    report = inbound.send(*CONTRADICTIONS["edits in a circle, and one of itself"])
+    assert (report.received, report.inserted, report.quarantined) == (5, 5, {})
+    assert contents(inbound) == ["quatro"]
+
+
+def test_a_chain_of_edits_of_any_length_ends_with_the_last(inbound: Inbound) -> None:
+    chain = [f"e{number}" for number in range(200)]
+    records = [
+        one_line(edit(wamid, NOW - 300 + place, of, wamid))
+        for place, (wamid, of) in enumerate(zip(chain, ["a", *chain], strict=False))
+    ]
+    inbound.send(said("a", NOW - 400), *records)
+    assert contents(inbound) == [chain[-1]]
+
+
+def test_a_change_of_a_message_that_never_came_waits_alone_in_its_file(inbound: Inbound) -> None:
+    for record in (edit("e1", NOW - 60, "a", "editado"), revoke("e2", NOW - 50, "b")):
+        assert inbound.send(one_line(record)).inserted == 1
+        assert inbound.send(one_line(record)).duplicate == 1
+    assert bodies(inbound) == 0
+    inbound.send(said("a", NOW - 90), said("b", NOW - 80))
+    assert contents(inbound) == ["editado", ""]
+
+
+def test_a_conversation_event_before_any_message_waits_for_them(inbound: Inbound) -> None:
+    report = inbound.send(chatbot_conversation("e", NOW - 30, "waiting", **BY_PHONE))
+    assert (report.received, report.inserted) == (1, 1)
+    assert inbound.rows("select phone from users") == [(f"+{ANA}",)]
+    assert inbound.rows("select id from conversations") == []
+    inbound.send(said("a", NOW - 60))
+    assert inbound.one("select status, total_messages from conversations") == ("waiting", 1)
+
+
+def test_an_event_of_before_the_first_message_says_nothing_of_it(inbound: Inbound) -> None:
+    inbound.send(chatbot_conversation("e", NOW - 30, "waiting", **BY_PHONE))
+    inbound.send(said("a", NOW))
+    assert inbound.one("select status, total_messages from conversations") == ("open", 1)
+
+
+# Seconds; far above what it takes, far below what grows with the square.
+LONGEST_SECONDS = 60
+MANY = 2_000
+
+
+def of_parent(number: int, at: int, **more: Any) -> bytes:
+    bsuid = f"BR.{number:08}"
+    return texts(
+        text_message(f"p{at}-{number}", at, sender=f"55119{number:08}", from_user_id=bsuid, **more)
+    )
+
+
+@pytest.mark.parametrize("are_known", [False, True])
+def test_very_many_senders_of_one_parent_are_one_client_in_time(
+    inbound: Inbound, are_known: bool
+) -> None:
+    numbers = range(1, MANY + 1)
+    if are_known:
+        inbound.send(*(of_parent(number, NOW - 60) for number in numbers))
+        assert inbound.one("select count(*) from users") == (MANY,)
+    report = inbound.send(
+        *(of_parent(number, NOW, from_parent_user_id="BR.ENT.1") for number in numbers)
+    )
+    assert report.inserted == MANY
+    assert report.seconds < LONGEST_SECONDS
+    assert inbound.one("select count(*) from users") == (1,)
+    total = MANY * (1 + are_known)
+    assert inbound.rows("select total_messages from conversations") == [(total,)]
+    assert inbound.one("select count(*) from pipeline.user_merges") == ((MANY - 1) * are_known,)
+    # One more costs no more than a second, however many there are.
+    again = inbound.send(of_parent(7, NOW + 1, from_parent_user_id="BR.ENT.1"))
+    assert again.seconds < LONGEST_SECONDS / 10
+
+
+@pytest.mark.parametrize("field", ["schema", "type"])
+def test_an_event_of_a_later_program_waits_in_quarantine_for_ours(
+    inbound: Inbound, field: str
+) -> None:
+    event = chatbot_message(NOW, wamid="a", phone=ANA, content=HIDDEN)
+    later = event.replace(*((b"event/1", b"event/2") if field == "schema" else (b"message", b"x")))
+    report = inbound.send(later, good(1))
+    assert (report.inserted, report.quarantined) == (1, {"not_yet_supported": 1})
+    assert inbound.one("select kind, field from pipeline.quarantine") == ("chatbot_event", field)
+    assert HIDDEN not in report.to_json().decode()
+
+
+def test_what_is_understood_and_not_wanted_is_skipped_with_its_reason(inbound: Inbound) -> None:
+    inbound.execute(
+        "insert into pipeline.settings (name, value) values ('adopted_at', :at)",
+        at=rfc3339(NOW - 3600),
+    )
+    of_system = {"type": "customer_identity_changed", "body": "código mudou"}
+    report = inbound.send(
+        texts(text_message("g", NOW, group_id="grupo-exemplo")),
+        line(change(errors=[{"code": 130429}])),
+        line({"field": "account_update", "value": {"event": "VERIFIED_ACCOUNT"}}),
+        one_line(
+            {"id": "s", "timestamp": str(NOW), "from": ANA, "type": "system"}
+            | {"system": of_system}
+        ),
+        said("old", NOW - 91 * 86_400),
+        said("before", NOW - 3601),
+        line(change()),
+        said("a", NOW),
+    )
+    assert report.skipped == {
+        "group": 1,
+        "service_error": 1,
+        "account_event": 1,
+        "security_code": 1,
+        "past_retention": 1,
+        "before_cutover": 1,
+        "empty_notification": 1,
+    }
+    assert (report.received, report.inserted) == (8, 1)
+    assert contents(inbound) == ["a"]
+    assert inbound.one("select count(*) from users") == (1,)
 
 
 # The run as a whole cannot do its work: these fail, with what to do.

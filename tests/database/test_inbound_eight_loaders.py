@@ -18,10 +18,10 @@ from sqlalchemy import Connection, text
 
 from gatte_pipelines.database.engine import psycopg_connection
 from gatte_pipelines.inbound.chunk import Chunk
-from gatte_pipelines.inbound.envelope import TextMessage
 from gatte_pipelines.inbound.ids import MessageIds
 from gatte_pipelines.inbound.merge import MergeRules, create_temporary_tables, merge_chunk
-from gatte_pipelines.sandbox.traffic import TrafficPlan, write_traffic
+from gatte_pipelines.inbound.units import Message, Sender, Source
+from gatte_pipelines.sandbox.traffic import WHOLE_SHARES, TrafficPlan, write_traffic
 from gatte_pipelines.wiring import Wiring
 from tests.database.canonical import assert_same_dump, canonical_dump
 from tests.database.loader_process import LoaderProcess
@@ -44,8 +44,7 @@ def make_files(folder: Path, messages: int, chance: random.Random) -> list[Path]
         seed=11,
         as_of=AS_OF,
         concurrent_clients=40,
-        bsuid_only_pct=5,
-        other_kinds_pct=1,
+        **(WHOLE_SHARES | {"chatbot_pct": 30, "bsuid_only_pct": 5}),
     )
     out = io.BytesIO()
     write_traffic(plan, out)
@@ -203,11 +202,11 @@ def test_two_loaders_that_meet_a_new_client_at_once_make_one_user(
 
         def merge_second() -> None:
             with drivers[1].transaction(), drivers[1].cursor() as cursor:
-                merge_chunk(cursor, _chunk_of(2, *second), rules)
+                merge_chunk(cursor, _chunk_of(2, *second), rules, alone=False)
 
         thread = threading.Thread(target=merge_second)
         with drivers[0].transaction(), drivers[0].cursor() as cursor:
-            merge_chunk(cursor, _chunk_of(1, *first), rules)
+            merge_chunk(cursor, _chunk_of(1, *first), rules, alone=False)
             thread.start()
             blocked = "select cardinality(pg_blocking_pids(:pid)) > 0"
             _wait_until(watching, blocked, "it did not wait", pid=drivers[1].info.backend_pid)
@@ -226,6 +225,8 @@ def test_two_loaders_that_meet_a_new_client_at_once_make_one_user(
 
 def _chunk_of(number: int, wa_id: str | None, bsuid: str | None) -> Chunk:
     chunk = Chunk(MessageIds(ID_KEY), "00000000000080008000000000000000", "exemplo.jsonl")
-    sent_at = int(AS_OF.timestamp()) - 60 + number
-    chunk.add(TextMessage(f"wamid.{number}", sent_at, wa_id, bsuid, None, None, "texto"), 1)
-    return chunk.seal(1, 1)
+    sender = Sender(wa_id=wa_id or "", bsuid=bsuid or "")
+    sent_us = (int(AS_OF.timestamp()) - 60 + number) * 1_000_000
+    key = f"wamid:wamid.{number}"
+    chunk.add(Message(key, Source.PROVIDER, sent_us, sender, "user", "texto", "client"), 1)
+    return chunk.close(1, 1)
