@@ -131,15 +131,17 @@ def test_two_users_who_turn_out_to_be_one_become_one_with_an_undo_record(inbound
     ) == [(kept, gone, AS_OF + timedelta(days=30))]
 
 
-@pytest.mark.parametrize("is_late", [False, True])
-def test_a_bsuid_that_follows_another_is_the_same_client(inbound: Inbound, is_late: bool) -> None:
+@pytest.mark.parametrize("order", list(permutations(range(3))))
+def test_a_bsuid_that_follows_another_is_the_same_client(
+    inbound: Inbound, order: tuple[int, ...]
+) -> None:
     lines = [
         said("antes", SINCE, None, from_user_id="BR.1"),
         line(user_id_update(SINCE + 1, "BR.1", "BR.2")),
         said("depois", SINCE + 2, None, from_user_id="BR.2"),
     ]
-    for item in [lines[0], lines[2], lines[1]] if is_late else lines:
-        inbound.send(item)
+    for number in order:
+        inbound.send(lines[number])
     assert stories(inbound) == {"~b": [("open", "antes depois")]}
 
 
