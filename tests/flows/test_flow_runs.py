@@ -3,19 +3,30 @@
 from __future__ import annotations
 
 import json
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 from gatte_pipelines.run_report import RunReport
 from gatte_pipelines.sandbox.local_stack import LocalStack
 from gatte_pipelines.sandbox.local_stack_api import Artifact, FlowRun
-from gatte_pipelines.sandbox.traffic import TrafficCounts, TrafficPlan, write_traffic
+from gatte_pipelines.sandbox.local_stack_setup import read_contents
+from gatte_pipelines.sandbox.traffic import (
+    WHOLE_SHARES,
+    TrafficCounts,
+    TrafficPlan,
+    write_traffic,
+)
 
 pytestmark = pytest.mark.prefect
 
-PLAN = TrafficPlan(messages=300, users=40, seed=11, as_of=datetime(2026, 11, 20, 18, tzinfo=UTC))
+SHARES: dict[str, Any] = WHOLE_SHARES | {"number_change_pct": 5.0, "opt_out_pct": 5.0}
+# Of yesterday: records of more than 90 days would create nothing.
+PLAN = TrafficPlan(
+    messages=300, users=40, seed=11, as_of=datetime.now(UTC) - timedelta(days=1), **SHARES
+)
 
 
 @pytest.fixture(scope="module")
@@ -56,6 +67,18 @@ def test_an_inbound_run_completes_and_accounts_for_every_record(
     assert report.received == counts.updates
     assert report.inserted > 0
     assert f"{counts.updates} recebidos" in run.message
+
+
+def test_every_kind_of_record_leaves_its_rows(
+    stack: LocalStack, loaded: tuple[FlowRun, TrafficCounts]
+) -> None:
+    _, counts = loaded
+    contents = read_contents(stack.settings)
+    assert contents["situações de entrega"] == counts.statuses
+    assert contents["edições"] == counts.others["edit"]
+    assert contents["remoções"] == counts.others["revoke"]
+    assert contents["mensagens de clientes"] >= counts.messages - counts.kinds.get("reaction", 0)
+    assert {name for name, count in contents.items() if not count} <= {"clientes que eram dois"}
 
 
 def test_a_run_leaves_an_end_card_and_a_table_in_portuguese(

@@ -7,13 +7,14 @@ import os
 import signal
 import time
 from collections.abc import Iterator
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 import pytest
 
 from gatte_pipelines.errors import ConfigurationError, RetryableError
 from gatte_pipelines.sandbox import local_stack
-from gatte_pipelines.sandbox.local_stack import LocalStack, down, free_port, up
+from gatte_pipelines.sandbox.local_stack import LocalStack, down, free_port, print_contents, up
 from gatte_pipelines.sandbox.local_stack_api import FlowRun, PrefectApi
 from gatte_pipelines.sandbox.local_stack_processes import (
     RECORD,
@@ -23,6 +24,7 @@ from gatte_pipelines.sandbox.local_stack_processes import (
     is_group_alive,
     only_one,
 )
+from gatte_pipelines.sandbox.local_stack_setup import SAMPLE_KEPT, sample_plan
 from gatte_pipelines.settings import Settings
 from gatte_pipelines.wiring import Wiring
 
@@ -53,6 +55,27 @@ def wait_for(what: str, is_so: object, seconds: float) -> None:
     while not is_so():
         assert time.monotonic() < ends_at, f"not within {seconds:.0f} s: {what}"
         time.sleep(0.2)
+
+
+def test_the_sample_stays_the_same_for_weeks_and_is_made_anew_before_it_is_too_old(
+    tmp_path: Path,
+) -> None:
+    now = datetime(2026, 11, 20, 18, 30, tzinfo=UTC)
+    first = sample_plan(tmp_path, now)
+    assert first.as_of == datetime(2026, 11, 20, 17, tzinfo=UTC)
+    assert first.chatbot_pct
+    assert sample_plan(tmp_path, now + SAMPLE_KEPT - timedelta(hours=2)) == first
+    later = sample_plan(tmp_path, now + SAMPLE_KEPT)
+    assert (later.seed, later.as_of) != (first.seed, first.as_of)
+    assert sample_plan(tmp_path, now + SAMPLE_KEPT) == later
+    assert sample_plan(tmp_path, now).as_of == first.as_of, "a clock that was ahead"
+
+
+def test_the_contents_are_printed_two_kinds_a_line(capsys: pytest.CaptureFixture[str]) -> None:
+    print_contents({"mensagens": 5000, "edições": 7, "remoções": 0})
+    printed = capsys.readouterr().out
+    assert "5.000" in printed
+    assert any("mensagens" in line and "remoções" in line for line in printed.splitlines())
 
 
 def test_a_second_stack_under_the_same_home_is_refused(stack: LocalStack) -> None:

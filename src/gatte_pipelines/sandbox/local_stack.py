@@ -17,6 +17,7 @@ import time
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import ExitStack, contextmanager
 from datetime import timedelta
+from itertools import zip_longest
 from pathlib import Path
 from types import TracebackType
 from typing import Any, Self
@@ -39,6 +40,7 @@ from gatte_pipelines.sandbox.local_stack_processes import (
 from gatte_pipelines.sandbox.local_stack_setup import (
     lay_sample_input,
     prepared,
+    read_contents,
     settings_variables,
 )
 from gatte_pipelines.settings import PREFIX, Settings
@@ -452,7 +454,9 @@ def run_once(settings: Settings, echo: Echo) -> int:
             echo(f"running {name}")
             run = stack.run_flow(name, timeout_seconds=RUN_ONCE_SECONDS)
             rows.append((run, stack.api.read_report(run.run_id), name))
+        contents = read_contents(stack.settings)
     print_summary(rows)
+    print_contents(contents)
     for run, _, name in rows:
         if not run.ended_well:
             echo(f"{name} ended as {run.state_name}: {run.message}")
@@ -476,6 +480,23 @@ def print_summary(rows: list[tuple[FlowRun, RunReport | None, str]]) -> None:
             counts = [f"{getattr(report, count)}" for count in COUNTS]
             counts += [f"{sum(part.values())}" for part in (report.skipped, report.quarantined)]
         table.add_row(name, run.state_name, *counts, f"{run.seconds:.1f}")
+    Console(width=max(Console().width, SUMMARY_WIDTH)).print(table)
+
+
+def print_contents(contents: Mapping[str, int]) -> None:
+    """Print what the database holds: rows by kind, two kinds a line."""
+    from rich.box import SIMPLE_HEAD  # noqa: PLC0415
+    from rich.console import Console  # noqa: PLC0415 - only people who look at a table need it
+    from rich.table import Table  # noqa: PLC0415
+
+    table = Table(title="O que o banco tem agora", box=SIMPLE_HEAD, pad_edge=False)
+    for _ in range(2):
+        table.add_column("registro", no_wrap=True)
+        table.add_column("linhas", justify="right", no_wrap=True)
+    cells = [(name, f"{count:,}".replace(",", ".")) for name, count in contents.items()]
+    half = (len(cells) + 1) // 2
+    for left, right in zip_longest(cells[:half], cells[half:], fillvalue=("", "")):
+        table.add_row(*left, *right)
     Console(width=max(Console().width, SUMMARY_WIDTH)).print(table)
 
 

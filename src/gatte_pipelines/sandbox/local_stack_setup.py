@@ -9,26 +9,31 @@ import dataclasses
 import shutil
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
+
+from sqlalchemy import text
 
 from gatte_pipelines.database import embedded, migrate, roles
 from gatte_pipelines.database.engine import make_engine
 from gatte_pipelines.landing import SUFFIXES, LandingZone
 from gatte_pipelines.sandbox.smtp import SmtpStandIn
-from gatte_pipelines.sandbox.traffic import TrafficPlan, write_traffic
+from gatte_pipelines.sandbox.traffic import WHOLE_SHARES, TrafficPlan, write_traffic
 from gatte_pipelines.settings import PREFIX, Settings
 from gatte_pipelines.wiring import embedded_id_key
 
 if TYPE_CHECKING:
     from sqlalchemy import URL
 
-# A few seconds of work, with redeliveries, late records and one bad record in two hundred.
-SAMPLE = TrafficPlan(
-    messages=5_000, users=400, seed=1, as_of=datetime(2026, 11, 20, 18, tzinfo=UTC)
-)
+# A few seconds of work.
+SAMPLE_MESSAGES, SAMPLE_USERS = 5_000, 400
+# Every kind of record; redeliveries, late and bad records come along in the usual shares.
+_SAMPLE_SHARES: dict[str, Any] = dict(WHOLE_SHARES)
 SAMPLE_NAME = "sample_traffic.jsonl"
+# Until then the sample stays the same, so that a second run counts duplicates; records of more than
+# 90 days would create nothing.
+SAMPLE_KEPT = timedelta(days=45)
 STAND_IN_RECIPIENT = "equipe@gatte.example"
 
 
@@ -112,6 +117,63 @@ def lay_sample_input(settings: Settings, project: Path, echo: Callable[[str], No
         partial.rename(landing / path.name)
     partial = landing / f"{SAMPLE_NAME}.part"
     with partial.open("wb") as out:
-        counts = write_traffic(SAMPLE, out)
+        counts = write_traffic(sample_plan(settings.home, datetime.now(UTC)), out)
     partial.rename(landing / SAMPLE_NAME)
     echo(f"sample input: {len(examples) + 1} files, {counts.updates} generated records among them")
+
+
+def sample_plan(home: Path, now: datetime) -> TrafficPlan:
+    """The traffic of ``make run``: the same under one home for some weeks, then anew.
+
+    Args:
+        home: Where the day of the sample is remembered.
+        now: The instant of this run.
+    """
+    remembered = home / "sample_as_of"
+    try:
+        as_of = datetime.fromisoformat(remembered.read_text("utf-8"))
+    except (OSError, ValueError):
+        as_of = None
+    if as_of is None or not now - SAMPLE_KEPT <= as_of <= now:
+        as_of = now.replace(minute=0, second=0, microsecond=0) - timedelta(hours=1)
+        remembered.write_text(as_of.isoformat(), "utf-8")
+    return TrafficPlan(
+        messages=SAMPLE_MESSAGES,
+        users=SAMPLE_USERS,
+        seed=as_of.toordinal(),
+        as_of=as_of,
+        **_SAMPLE_SHARES,
+    )
+
+
+# What `make run` shows of the database, in its order.
+_CONTENTS = {
+    "clientes": "select count(*) from users",
+    "conversas": "select count(*) from conversations",
+    "mensagens de clientes": "select count(*) from messages where role = 'user'",
+    "mensagens nossas": "select count(*) from messages where role <> 'user'",
+    "mensagens que o chatbot contou": (
+        "select count(*) from pipeline.message_facts where told_at is not null"
+    ),
+    "eventos de conversa do chatbot": "select count(*) from pipeline.conversation_events",
+    "situações de entrega": "select count(*) from pipeline.message_statuses",
+    "edições": "select count(*) from pipeline.message_changes where not is_revoke",
+    "remoções": "select count(*) from pipeline.message_changes where is_revoke",
+    "reações": "select count(*) from pipeline.message_reactions",
+    "respostas de botão": "select count(*) from pipeline.button_replies",
+    "trocas de número ou de id": "select count(*) from pipeline.identity_changes",
+    "clientes que eram dois": "select count(*) from pipeline.user_merges",
+    "descadastros": "select count(*) from pipeline.current_opt_outs where is_opted_out",
+    "em quarentena": "select count(*) from pipeline.quarantine",
+}
+
+
+def read_contents(settings: Settings) -> dict[str, int]:
+    """How many rows of each kind the database holds, under Portuguese names.
+
+    Args:
+        settings: With the URL of the database.
+    """
+    engine = make_engine(settings.database_url or "")
+    with engine.connect() as connection:
+        return {name: connection.scalar(text(query)) or 0 for name, query in _CONTENTS.items()}
