@@ -44,7 +44,7 @@ def make_files(folder: Path, messages: int, chance: random.Random) -> list[Path]
         seed=11,
         as_of=AS_OF,
         concurrent_clients=40,
-        **(WHOLE_SHARES | {"chatbot_pct": 30, "bsuid_only_pct": 5}),
+        **(WHOLE_SHARES | {"bsuid_only_pct": 5, "number_change_pct": 5}),
     )
     out = io.BytesIO()
     write_traffic(plan, out)

@@ -57,14 +57,11 @@ def make_traffic(path: Path, messages: int, users: int) -> TrafficCounts:
         seed=7,
         as_of=AS_OF,
         concurrent_clients=30,
-        **(WHOLE_SHARES | {"chatbot_pct": 30, "bsuid_only_pct": 5}),
+        **(WHOLE_SHARES | {"bsuid_only_pct": 5, "number_change_pct": 5}),
     )
     out = io.BytesIO()
     counts = write_traffic(plan, out)
     path.write_bytes(out.getvalue())
-    # Nothing that comes in is missing from what is killed.
-    assert min(counts.chatbot_messages, counts.chatbot_repeats, counts.conversation_events) > 0
-    assert {"edit", "user_changed_number", "user_id_update"} <= counts.others.keys(), counts
     return counts
 
 
@@ -169,6 +166,9 @@ def assert_kills_leave_no_trace(
     chunk_units: int,
 ) -> list[Kill]:
     counts = make_traffic(path, messages, users=messages // 8)
+    # Nothing that comes in is missing from what is killed.
+    assert min(counts.chatbot_messages, counts.chatbot_repeats, counts.conversation_events) > 0
+    assert {"edit", "user_changed_number", "user_id_update"} <= counts.others.keys(), counts
     killer = Killer(database, watching, path, chunk_units=chunk_units, seed=kills)
     made = [killer.kill_one() for _ in range(kills)]
     for number, kill in enumerate(made, 1):
