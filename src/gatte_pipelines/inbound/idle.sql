@@ -81,7 +81,7 @@ where change_id in (
     select h.change_id
     from pipeline.message_changes as h
     where
-        h.changed_at < pipeline.clock() - %(waiting)s::interval
+        h.changed_at < pipeline.clock() - %(waiting)s
         -- Applied edits are the most, and known by their empty content.
         and (h.is_revoke or h.content is not null)
         and not exists (
@@ -117,14 +117,26 @@ where undo_id in (
 );
 
 -- name: drop_unknown_identity_changes
--- Number changes of people who never wrote. Nearly all are of somebody: a current identity, which
--- an index finds, spares the search of the former ones.
-delete from pipeline.identity_changes
-where change_id in (
-    select c.change_id
+-- Number changes of people who never wrote. Nearly all are of somebody by a current identity, which
+-- an index finds; the former identities are searched once for what remains.
+with due as materialized (
+    select
+        c.change_id,
+        k.kind,
+        k.value
     from pipeline.identity_changes as c
+    cross join
+        lateral (
+            values
+            ('phone_key', c.old_phone_key),
+            ('phone_key', c.new_phone_key),
+            ('bsuid', c.old_bsuid),
+            ('bsuid', c.new_bsuid),
+            ('parent_bsuid', c.old_parent_bsuid),
+            ('parent_bsuid', c.new_parent_bsuid)
+        ) as k (kind, value)
     where
-        c.changed_at < pipeline.clock() - %(unknown)s::interval
+        c.changed_at < pipeline.clock() - %(unknown)s
         and not exists (
             select from (
                 values
@@ -134,23 +146,25 @@ where change_id in (
                 ('bsuid', c.new_bsuid),
                 ('parent_bsuid', c.old_parent_bsuid),
                 ('parent_bsuid', c.new_parent_bsuid)
-            ) as k (kind, value)
-            inner join pipeline.user_identities as u on k.kind = u.kind and k.value = u.value
+            ) as n (kind, value)
+            inner join pipeline.user_identities as u on n.kind = u.kind and n.value = u.value
             where u.valid_to is null
         )
-        and not exists (
-            select from pipeline.user_identities as u
-            where
-                (
-                    u.kind = 'phone_key'
-                    and u.value in (c.old_phone_key, c.new_phone_key)
-                )
-                or (u.kind = 'bsuid' and u.value in (c.old_bsuid, c.new_bsuid))
-                or (
-                    u.kind = 'parent_bsuid'
-                    and u.value in (c.old_parent_bsuid, c.new_parent_bsuid)
-                )
-        )
+),
+
+former as materialized (
+    select d.change_id
+    from due as d
+    inner join pipeline.user_identities as u on d.kind = u.kind and d.value = u.value
+)
+
+delete from pipeline.identity_changes
+where change_id in (
+    select c.change_id
+    from pipeline.identity_changes as c
+    where
+        c.change_id in (select d.change_id from due as d)
+        and c.change_id not in (select f.change_id from former as f)
     order by c.change_id
     limit %(page_size)s
     for update skip locked
