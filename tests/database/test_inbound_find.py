@@ -390,7 +390,7 @@ def test_the_newest_file_answers_and_older_ones_are_not_read(inbound: Inbound) -
     inbound.put("z.jsonl", jsonl(texts(text_message("w1", NOW)), texts(text_message("w8", NOW))))
     found = look(inbound, "w1")
     assert [(item.file, item.state) for item in found.receptions] == [("z.jsonl", "waiting")]
-    assert found.searched.archived_files == 0
+    assert (found.searched.waiting_files, found.searched.archived_files) == (1, 0)
 
 
 def test_a_long_line_and_lines_over_the_seams_of_blocks_keep_their_numbers(

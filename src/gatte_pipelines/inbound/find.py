@@ -416,9 +416,9 @@ class Finder:
         try:
             waiting = self.zone.list_ready()[0][::-1]
             for file in waiting:
+                searched.waiting_files += 1
                 yield done, len(waiting), None, file
                 done += 1
-                searched.waiting_files += 1
             if not self.days:
                 return
             # Listed only now: what was archived since stands in it.
@@ -429,9 +429,9 @@ class Finder:
             )
             return
         for day, file in archived:
+            searched.archived_files += 1
             yield done, len(waiting) + len(archived), day, file
             done += 1
-            searched.archived_files += 1
 
     def _search_file(self, sought: SoughtId, file: LandingFile, day: date | None) -> Iterator[_Hit]:
         batch_id = None
