@@ -25,6 +25,7 @@ from gatte_pipelines.database.engine import psycopg_connection
 from gatte_pipelines.database.statements import read_statements
 from gatte_pipelines.errors import ConfigurationError
 from gatte_pipelines.inbound import lines
+from gatte_pipelines.inbound.chunk import Chunk
 from gatte_pipelines.inbound.find_lines import (
     Occurrence,
     Role,
@@ -315,7 +316,10 @@ class Finder:
         with self._reading() as cursor:
             # Again: a file may have been loaded meanwhile.
             known = self._read(cursor, sought)
-            receptions = [self._judge(cursor, hit) for hit in hits]
+            judged = [self._judge(cursor, hit) for hit in hits]
+        receptions = [reception for reception, _ in judged]
+        events = [event for _, event in judged if event is not None]
+        known = replace(known, own_conversation_event=events[0] if events else None)
         verdict, reason = _conclude(known, receptions)
         return Finding(
             id=UUID(self.ids.of_key(sought.key)),
@@ -341,9 +345,6 @@ class Finder:
         parameters = {
             "sought_id": self.ids.of_key(sought.key),
             "sought_identity_id": self.ids.of_bytes("identity", sought.key.encode()),
-            "sought_event_id": self.ids.of_bytes(
-                "conversation", f"conversation:{sought.text}".encode()
-            ),
         }
 
         def one(row: type[_Row], name: str) -> _Row | None:
@@ -355,7 +356,6 @@ class Finder:
         if message is not None:
             cursor.execute(_SQL["read_merged_users"], {"sought_id": message.user_id})
             merged = [row[0] for row in cursor]
-        is_chatbots = sought.kind == "chatbot"
         return Known(
             message=message,
             merged_user_ids=merged,
@@ -367,9 +367,7 @@ class Finder:
             own_change=one(OwnChange, "read_change"),
             own_reaction=one(OwnReaction, "read_reaction"),
             own_identity_change=one(OwnIdentityChange, "read_identity_change"),
-            own_conversation_event=one(OwnConversationEvent, "read_conversation_event")
-            if is_chatbots
-            else None,
+            own_conversation_event=None,  # found by what it says: see _judge
             quarantined=list(_read_quarantined(cursor, sought)),
         )
 
@@ -457,7 +455,10 @@ class Finder:
 
     # --- What was decided ------------------------------------------------------------------------
 
-    def _judge(self, cursor: psycopg.Cursor[Any], hit: _Hit) -> Reception:
+    def _judge(
+        self, cursor: psycopg.Cursor[Any], hit: _Hit
+    ) -> tuple[Reception, OwnConversationEvent | None]:
+        """What was decided of a line, and the row of the conversation event that it is."""
         cursor.execute(_SQL["read_batch"], {"sought_id": hit.batch_id})
         batch = cursor.fetchone()
         state, as_of, loaded_at = "waiting" if hit.day is None else "unknown", self.as_of, None
@@ -474,12 +475,28 @@ class Finder:
             loaded_at=loaded_at,
         )
         if hit.role is Role.MENTION:
-            return told
+            return told, None
         if not hit.piece:
-            return replace(told, decision="quarantine", kind="file", reason="line_too_long")
+            told = replace(told, decision="quarantine", kind="file", reason="line_too_long")
+            return told, None
         within = lines.horizon(as_of, _read_cutover(cursor))
         units = decide(Occurrence(hit.role, hit.piece), hit.body, within)
-        return _decided(told, _most_telling(units), cursor)
+        unit = _most_telling(units)
+        event = self._read_event(cursor, unit) if isinstance(unit, ConversationEvent) else None
+        return _decided(told, unit, cursor), event
+
+    def _read_event(
+        self, cursor: psycopg.Cursor[Any], event: ConversationEvent
+    ) -> OwnConversationEvent | None:
+        # Its id is minted of all that it says, so only the loader's own code can name it.
+        chunk = Chunk(self.ids, "", "")
+        chunk.add(event, 1)
+        row = chunk.seal().rows["events"]
+        if not row:
+            return None  # known by users.id alone
+        parameters = {"sought_event_id": row.partition(b"\t")[0].decode()}
+        found = _rows(cursor, OwnConversationEvent, "read_conversation_event", parameters)
+        return found[0] if found else None
 
 
 _Row = TypeVar("_Row")
