@@ -359,17 +359,25 @@ class SenderRow(PipelineBase):
 
 
 class MessageChangeRow(PipelineBase):
-    """An edit or a revoke by its own id; ``content`` only while the message has not arrived."""
+    """An edit or a revoke; ``content`` only while the message has not arrived.
+
+    ``edit_id`` is of its own provider id, since it may be edited in turn; ``change_id`` is of all
+    it says, so that two that contradict each other are two.
+    """
 
     __tablename__ = "message_changes"
 
     change_id: Mapped[UUID] = mapped_column(primary_key=True)
+    edit_id: Mapped[UUID] = mapped_column()
     target_id: Mapped[UUID] = mapped_column()
     changed_at: Mapped[datetime] = mapped_column(Timestamp)
     is_revoke: Mapped[bool] = mapped_column(Boolean)
     content: Mapped[str | None] = mapped_column(Text)
 
-    __table_args__ = (Index("message_changes_target_id_idx", "target_id"),)
+    __table_args__ = (
+        Index("message_changes_edit_id_idx", "edit_id"),
+        Index("message_changes_target_id_idx", "target_id"),
+    )
 
 
 class MessageReaction(PipelineBase):
@@ -399,6 +407,7 @@ class IdentityChangeRow(PipelineBase):
     """One client under another number or user id, as Meta told it.
 
     ``moves_number``: both phones belong to another client from ``changed_at`` on than before.
+    ``is_settled``: the client is known, and all of these identities are in ``user_identities``.
     """
 
     __tablename__ = "identity_changes"
@@ -413,6 +422,7 @@ class IdentityChangeRow(PipelineBase):
     new_wa_id: Mapped[str] = mapped_column(Text)
     new_bsuid: Mapped[str] = mapped_column(Text)
     new_parent_bsuid: Mapped[str] = mapped_column(Text)
+    is_settled: Mapped[bool] = mapped_column(Boolean, server_default=text("false"))
 
     __table_args__ = tuple(
         Index(f"identity_changes_{side}_{kind}_idx", f"{side}_{kind}")

@@ -5,12 +5,11 @@ Pure: the bytes are made here, sent by ``merge``. No SQL here.
 
 from __future__ import annotations
 
-import re
 from collections.abc import Callable
+from functools import lru_cache
 from typing import Any
-from uuid import uuid4
 
-from gatte_pipelines.inbound.ids import MessageIds
+from gatte_pipelines.inbound.ids import MessageIds, draw_uuids
 from gatte_pipelines.inbound.units import (
     ConversationEvent,
     IdentityChange,
@@ -29,9 +28,14 @@ from gatte_pipelines.inbound.units import (
 from gatte_pipelines.phones import bsuid_placeholder, forms, phone_key, to_phone
 
 _NULL = r"\N"
-_SPECIAL = re.compile(r"[\\\t\n\r]")
-_ESCAPES = {"\\": r"\\", "\t": r"\t", "\n": r"\n", "\r": r"\r"}
+_ESCAPES = str.maketrans({"\\": r"\\", "\t": r"\t", "\n": r"\n", "\r": r"\r"})
 _SECOND_US = 1_000_000
+_PROVIDER = Source.PROVIDER
+# Formatting a member of an enumeration takes longer than the rest of its row.
+_SOURCES = {source.value: str(source.value) for source in Source}
+_WAMID = "wamid:"
+# Most people of a chunk wrote in the one before it too.
+_REMEMBERED_PHONES = 1 << 14
 _NEVER = 2**63
 
 # Enough for a person to see what is wrong with a file; all of them stand in the quarantine.
@@ -42,7 +46,10 @@ _EXPECTED = "not_yet_supported"
 
 def _escape(text: str) -> str:
     """A value of PostgreSQL's COPY text format."""
-    return _SPECIAL.sub(lambda match: _ESCAPES[match[0]], text)
+    # Looking first is far cheaper than translating, and most texts have none of the four.
+    if "\n" in text or "\\" in text or "\t" in text or "\r" in text:
+        return text.translate(_ESCAPES)
+    return text
 
 
 def _text_or_null(text: str | None) -> str:
@@ -50,12 +57,12 @@ def _text_or_null(text: str | None) -> str:
 
 
 class _Writer:
-    """One sender within a chunk: its person, and when it was seen."""
+    """One sender within a chunk: its identities, and when it was seen."""
 
-    __slots__ = ("client_us", "first_us", "key", "number", "person", "said_id", "said_us")
+    __slots__ = ("client_us", "first_us", "key", "keys", "number", "said_id", "said_us")
 
-    def __init__(self, number: int, person: int, key: str, first_us: int) -> None:
-        self.number, self.person, self.key = number, person, key
+    def __init__(self, number: int, key: str, keys: list[tuple[str, str]], first_us: int) -> None:
+        self.number, self.key, self.keys = number, key, keys
         self.first_us = first_us
         self.client_us = 0
         self.said_us, self.said_id = 0, ""
@@ -76,13 +83,17 @@ class Chunk:
         # People are senders joined by what they share; numbers lead to the number they became.
         self._same_as: list[int] = []
         self._person_of: dict[tuple[str, str], int] = {}
-        self._id_of: dict[str, str] = {}
-        self._messages: list[tuple[str, int, Message]] = []
-        self._best: dict[str, int] = {}
-        self._facts: dict[str, tuple[tuple[Any, ...], str]] = {}
+        self._id_of: dict[str, str] = {}  # by wamid
+        # Of each message unit its id, the number of its sender, and whether it counts.
+        self._messages: list[Message] = []
+        self._message_ids: list[str] = []
+        self._message_senders: list[int] = []
+        self._counts: list[str] = []
+        self._best: dict[str, int] = {}  # the message unit that counts, by key
+        self._facts: dict[str, tuple[int, int, Told]] = {}
         self._rows: dict[str, list[str]] = {name: [] for name in _OTHER_TABLES}
-        # The most frequent rows; the list is reached without a look-up.
-        self._statuses = self._rows["statuses"]
+        # The most frequent units; their rows are written all at once.
+        self._statuses: list[StatusEvent] = []
         self._referring: list[tuple[Message | ConversationEvent, int, bytes]] = []
         self.received = 0
         self.message_count = 0
@@ -99,7 +110,8 @@ class Chunk:
         """Take one unit of a line into the chunk; ``body`` is the line, kept only where needed."""
         self.received += 1
         if type(unit) is StatusEvent:
-            self._add_status(unit)
+            self.status_count += 1
+            self._statuses.append(unit)
         elif type(unit) is Message:
             if unit.sender.user_id and _is_reference(unit.sender):
                 self._referring.append((unit, line, body))
@@ -126,8 +138,7 @@ class Chunk:
         referring, self._referring = self._referring, []
         for unit, line, body in referring:
             if unit.sender.user_id not in known:
-                kind = "chatbot_message" if type(unit) is Message else "chatbot_conversation"
-                self._add_rejected(Rejected(kind, "unknown_user", "user_id", body), line)
+                self._add_rejected(reject_unknown(unit, body), line)
             elif type(unit) is Message:
                 self._add_message(unit)
             else:
@@ -137,74 +148,63 @@ class Chunk:
 
     def _add_message(self, message: Message) -> None:
         self.message_count += 1
-        message_id, sent_us = self._find_id(message.key), message.sent_us
+        key, sent_us, unit = message.key, message.sent_us, len(self._messages)
+        best = self._best.get(key)
+        if best is None:
+            message_id = self._mint_id(key)
+        else:
+            message_id = self._message_ids[best]
+        if best is None or _rank(message) < _rank(self._messages[best]):
+            self._best[key] = unit
+            self._counts.append("t")
+            if best is not None:
+                self._counts[best] = "f"
+        else:
+            self._counts.append("f")
         writer = self._writers.get(message.sender)
         if writer is None:
             writer = self._meet(message.sender, sent_us)
         elif sent_us < writer.first_us:
             writer.first_us = sent_us
-        if message.source is Source.PROVIDER and (sent_us, message_id) > (
-            writer.said_us,
-            writer.said_id,
+        if message.source is _PROVIDER and (
+            sent_us > writer.said_us or (sent_us == writer.said_us and message_id > writer.said_id)
         ):
             writer.said_us, writer.said_id = sent_us, message_id
         if message.role == "user" and sent_us > writer.client_us:
             writer.client_us = sent_us
-        unit = len(self._messages)
-        self._messages.append((message_id, writer.number, message))
-        best = self._best.setdefault(message_id, unit)
-        if best != unit and _rank(message) < _rank(self._messages[best][2]):
-            self._best[message_id] = unit
+        self._messages.append(message)
+        self._message_ids.append(message_id)
+        self._message_senders.append(writer.number)
         if message.told is not None:
             self._add_told(message_id, writer.number, sent_us, message.told)
         if message.button is not None:
             context = message.button.wamid
             self._rows["buttons"].append(
-                f"{message_id}\t{self._find_id('wamid:' + context) if context else _NULL}\t"
+                f"{message_id}\t{self._find_id(context) if context else _NULL}\t"
                 f"{_text_or_null(message.button.payload)}\n"
             )
-        if message.opts_out:
-            self._rows["worded_opt_outs"].append(f"{message_id}\n")
         self._note_event(sent_us)
 
     def _add_told(self, message_id: str, sender: int, told_us: int, told: Told) -> None:
         """Of several events of one message the least counts, as a whole (decision 0006)."""
-        values = (
-            told.tokens_used,
-            told.intent_detected,
-            told.model,
-            told.current_flow,
-            told.mode,
-            told.author,
-        )
-        tokens = (told.tokens_used is None, told.tokens_used or 0)
-        order = (told_us, tokens, *((value is None, value or "") for value in values[1:]))
         known = self._facts.get(message_id)
-        if known is None or order < known[0]:
-            row = "\t".join(_NULL if value is None else _escape(str(value)) for value in values)
-            self._facts[message_id] = (order, f"{message_id}\t{sender}\t{told_us}\t{row}\n")
-
-    def _add_status(self, status: StatusEvent) -> None:
-        self.status_count += 1
-        code = _NULL if status.error_code is None else status.error_code
-        self._statuses.append(
-            f"{self._find_id('wamid:' + status.wamid)}\t{status.status}\t{status.status_at}\t{code}"
-            f"\t{status.pricing_category or _NULL}\t{status.attempt_id or _NULL}\n"
-        )
-        self._note_event(status.status_at * _SECOND_US)
+        if known is None or _order(told_us, told) < _order(known[0], known[2]):
+            self._facts[message_id] = (told_us, sender, told)
 
     def _add_change(self, change: MessageChange) -> None:
-        self._rows["changes"].append(
-            f"{self._find_id('wamid:' + change.wamid)}\t"
-            f"{self._find_id('wamid:' + change.target_wamid)}\t{change.changed_us}\t"
+        row = (
+            f"{self._find_id(change.wamid)}\t"
+            f"{self._find_id(change.target_wamid)}\t{change.changed_us}\t"
             f"{'t' if change.content is None else 'f'}\t{_text_or_null(change.content)}\n"
         )
+        # Its id is of all it says: two changes that contradict each other are two.
+        self._rows["changes"].append(f"{self._ids.of_bytes('change', row.encode())}\t{row}")
         self._note_event(change.changed_us)
 
     def _add_reaction(self, reaction: Reaction) -> None:
         self._rows["reactions"].append(
-            f"{self._find_id('wamid:' + reaction.target_wamid)}\t{reaction.reacted_us}\t"
-            f"{self._find_id('wamid:' + reaction.wamid)}\t{_text_or_null(reaction.emoji)}\n"
+            f"{self._find_id(reaction.target_wamid)}\t{reaction.reacted_us}\t"
+            f"{self._find_id(reaction.wamid)}\t{_text_or_null(reaction.emoji)}\n"
         )
         self._note_event(reaction.reacted_us)
 
@@ -218,9 +218,11 @@ class Chunk:
 
     def _add_conversation_event(self, event: ConversationEvent) -> None:
         writer = self._see(event.sender, event.at_us)
+        told = f"{event.at_us}\t{event.status}\t{_text_or_null(event.transferred_to)}\n"
+        # As for changes: the same event_id with another content is another event.
+        said = "\t".join((event.key, *event.sender, told))
         self._rows["events"].append(
-            f"{self._ids.of_bytes('conversation', event.key.encode())}\t{writer.number}\t"
-            f"{event.at_us}\t{event.status}\t{_text_or_null(event.transferred_to)}\n"
+            f"{self._ids.of_bytes('conversation', said.encode())}\t{writer.number}\t{told}"
         )
 
     def _add_identity_change(self, change: IdentityChange) -> None:
@@ -263,13 +265,14 @@ class Chunk:
     def _meet(self, sender: Sender, at_us: int) -> _Writer:
         """A sender seen for the first time in this chunk: the people who share a key are one."""
         key = _key_of(sender)
+        keys = _keys(sender, key)
         number = len(self._same_as)
         self._same_as.append(number)
-        for known_by in _keys(sender, key):
+        for known_by in keys:
             other = self._person_of.setdefault(known_by, number)
             if other != number:
                 self._same_as[self._root(other)] = self._root(number)
-        writer = _Writer(len(self._writers), number, key, at_us)
+        writer = _Writer(number, key, keys, at_us)
         self._writers[sender] = writer
         return writer
 
@@ -281,11 +284,40 @@ class Chunk:
 
     # --- Rows ------------------------------------------------------------------------------------
 
-    def _find_id(self, key: str) -> str:
-        found = self._id_of.get(key)
+    def _mint_id(self, key: str) -> str:
+        """The id of a message that is not in the chunk yet."""
+        if key.startswith(_WAMID):
+            return self._ids.of_wamid(key[len(_WAMID) :])
+        return self._ids.of_key(key)
+
+    def _find_id(self, wamid: str) -> str:
+        found = self._id_of.get(wamid)
         if found is None:
-            found = self._id_of[key] = self._ids.of_key(key)
+            found = self._id_of[wamid] = self._ids.of_wamid(wamid)
         return found
+
+    def _write_statuses(self) -> None:
+        """Turn the statuses into COPY rows: most units are one, so nothing is called for each."""
+        id_of, mint_id = self._id_of, self._ids.of_wamid
+        rows = self._rows["statuses"]
+        first_at, last_at = _NEVER, 0
+        for status in self._statuses:
+            wamid, status_at, code = status.wamid, status.status_at, status.error_code
+            message_id = id_of.get(wamid)
+            if message_id is None:
+                message_id = id_of[wamid] = mint_id(wamid)
+            rows.append(
+                f"{message_id}\t{status.status}\t{status_at}\t{_NULL if code is None else code}\t"
+                f"{status.pricing_category or _NULL}\t{status.attempt_id or _NULL}\n"
+            )
+            if status_at < first_at:
+                first_at = status_at
+            if status_at > last_at:
+                last_at = status_at
+        if self._statuses:
+            self._statuses = []
+            self._note_event(first_at * _SECOND_US)
+            self._note_event(last_at * _SECOND_US)
 
     def _note_event(self, at_us: int) -> None:
         if at_us < self._first_us:
@@ -296,10 +328,12 @@ class Chunk:
     @property
     def period_us(self) -> tuple[int, int] | None:
         """Instants of the first and the last record; None where none has one."""
+        self._write_statuses()
         return (self._first_us, self._last_us) if self._last_us else None
 
     def count(self, table: str) -> int:
         """How many rows a table of this chunk has, before it is sealed."""
+        self._write_statuses()
         return len(self._rows[table])
 
     def close(self, lines: int, bytes_read: int) -> Chunk:
@@ -309,16 +343,23 @@ class Chunk:
 
     def seal(self) -> Chunk:
         """Write the COPY text and drop the units."""
+        self._rows["worded_opt_outs"] = [
+            f"{self._message_ids[unit]}\n"
+            for unit in self._best.values()
+            if self._messages[unit].opts_out
+        ]
+        self._write_statuses()
         self.rows = {name: "".join(rows).encode() for name, rows in self._rows.items()}
         self.rows |= {
             "senders": self._sender_rows(),
             "people": self._people_rows(),
             "identities": self._identity_rows(),
             "messages": self._message_rows(),
-            "facts": "".join(row for _, row in self._facts.values()).encode(),
+            "facts": self._fact_rows(),
         }
         self._rows = {name: [] for name in _OTHER_TABLES}
-        self._messages, self._statuses = [], []
+        for units in (self._messages, self._message_ids, self._message_senders, self._counts):
+            units.clear()
         for remembered in (
             self._writers,
             self._person_of,
@@ -332,7 +373,7 @@ class Chunk:
     def _sender_rows(self) -> bytes:
         """COPY rows: sender, person, what it says of itself, first, last as client, last said."""
         return "".join(
-            f"{writer.number}\t{self._root(writer.person)}\t{writer.key}\t{sender.bsuid}\t"
+            f"{writer.number}\t{self._root(writer.number)}\t{writer.key}\t{sender.bsuid}\t"
             f"{sender.wa_id}\t{_escape(sender.name)}\t{sender.parent_bsuid}\t"
             f"{sender.user_id if _is_reference(sender) else ''}\t{writer.first_us}\t"
             f"{writer.client_us or _NULL}\t{writer.said_us or _NULL}\t{writer.said_id or _NULL}\n"
@@ -343,21 +384,21 @@ class Chunk:
         """COPY rows: person, candidate id, placeholder, every form of its phones."""
         keys: dict[int, set[str]] = {}
         for writer in self._writers.values():
-            known = keys.setdefault(self._root(writer.person), set())
+            known = keys.setdefault(self._root(writer.number), set())
             if writer.key:
                 known.add(writer.key)
         return "".join(
-            f"{number}\t{uuid4().hex}\t{bsuid_placeholder() if not known else _NULL}\t"
-            f"{{{','.join(to_phone(form) for key in sorted(known) for form in forms(key))}}}\n"
-            for number, known in keys.items()
+            f"{number}\t{user_id}\t{bsuid_placeholder() if not known else _NULL}\t"
+            f"{{{','.join(map(_phones_of, sorted(known)))}}}\n"
+            for (number, known), user_id in zip(keys.items(), draw_uuids(len(keys)), strict=True)
         ).encode()
 
     def _identity_rows(self) -> bytes:
         """COPY rows: person, kind, value, first seen."""
         first: dict[tuple[int, str, str], int] = {}
-        for sender, writer in self._writers.items():
-            person = self._root(writer.person)
-            for kind, value in _keys(sender, writer.key):
+        for writer in self._writers.values():
+            person = self._root(writer.number)
+            for kind, value in writer.keys:
                 known = first.get((person, kind, value))
                 if known is None or writer.first_us < known:
                     first[person, kind, value] = writer.first_us
@@ -368,12 +409,33 @@ class Chunk:
 
     def _message_rows(self) -> bytes:
         """COPY rows: unit, id, sender, source, whether it counts, sent, role, author, content."""
-        best = self._best
+        units = zip(
+            self._message_ids, self._message_senders, self._counts, self._messages, strict=True
+        )
+        # Encoded one by one: one text with all of them would take four bytes for every character
+        # as soon as one has an emoji.
+        return b"".join(
+            [
+                (
+                    f"{unit}\t{message_id}\t{sender}\t{_SOURCES[message.source]}\t{counts}\t"
+                    f"{message.sent_us}\t{message.role}\t{message.author}\t"
+                    f"{_escape(message.content)}\n"
+                ).encode()
+                for unit, (message_id, sender, counts, message) in enumerate(units)
+            ]
+        )
+
+    def _fact_rows(self) -> bytes:
+        """COPY rows: id, sender, when it was told, and what."""
         return "".join(
-            f"{unit}\t{message_id}\t{sender}\t{message.source:d}\t"
-            f"{'t' if best[message_id] == unit else 'f'}\t{message.sent_us}\t{message.role}\t"
-            f"{message.author}\t{_escape(message.content)}\n"
-            for unit, (message_id, sender, message) in enumerate(self._messages)
+            [
+                f"{message_id}\t{sender}\t{told_us}\t"
+                f"{_NULL if told.tokens_used is None else told.tokens_used}\t"
+                f"{_text_or_null(told.intent_detected)}\t{_text_or_null(told.model)}\t"
+                f"{_text_or_null(told.current_flow)}\t{_text_or_null(told.mode)}\t"
+                f"{_text_or_null(told.author)}\n"
+                for message_id, (told_us, sender, told) in self._facts.items()
+            ]
         ).encode()
 
 
@@ -411,9 +473,41 @@ def _rank(message: Message) -> tuple[Any, ...]:
     )
 
 
+def _order(told_us: int, told: Told) -> tuple[Any, ...]:
+    """Of several events of one message the least counts: the earlier, then by every field."""
+    values = (
+        told.tokens_used,
+        told.intent_detected,
+        told.model,
+        told.current_flow,
+        told.mode,
+        told.author,
+    )
+    return (told_us, *((value is None, value or "") for value in values))
+
+
 def _key_of(sender: Sender) -> str:
     number = sender.wa_id or sender.phone
     return phone_key(number) if number else ""
+
+
+def refers_to(unit: Unit) -> str | None:
+    """The ``users.id`` that a unit names, where that is all it says of its client."""
+    if isinstance(unit, Message | ConversationEvent) and _is_reference(unit.sender):
+        return unit.sender.user_id
+    return None
+
+
+def reject_unknown(unit: Unit, body: bytes) -> Rejected:
+    """The unit of a user that does not exist."""
+    kind = "chatbot_message" if isinstance(unit, Message) else "chatbot_conversation"
+    return Rejected(kind, "unknown_user", "user_id", body)
+
+
+@lru_cache(maxsize=_REMEMBERED_PHONES)
+def _phones_of(key: str) -> str:
+    """Every form of a telephone number as ``users.phone`` holds it, with commas between."""
+    return ",".join(map(to_phone, forms(key)))
 
 
 def _is_reference(sender: Sender) -> bool:

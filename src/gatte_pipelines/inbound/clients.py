@@ -25,7 +25,13 @@ from gatte_pipelines.inbound.policy import (
     divide,
     find_cuts,
 )
-from gatte_pipelines.phones import bsuid_placeholder, forms, phone_key, to_phone
+from gatte_pipelines.phones import (
+    BSUID_PLACEHOLDER_PREFIX,
+    bsuid_placeholder,
+    forms,
+    phone_key,
+    to_phone,
+)
 
 if TYPE_CHECKING:
     import psycopg
@@ -90,13 +96,28 @@ def derive_users(cursor: psycopg.Cursor[Any]) -> None:
     cursor.execute(_SQL["derive_activity"])
     cursor.execute(_SQL["derive_names"])
     cursor.execute(_SQL["find_phones"])
-    changed = [(user_id, wanted) for user_id, phone, wanted in cursor if phone != wanted]
+    changed = [
+        (user_id, wanted)
+        for user_id, phone, received, keys in cursor
+        if (wanted := _choose_phone(phone, received, keys)) != phone
+    ]
     if changed:
         users = [user_id for user_id, _ in changed]
         placeholders = [bsuid_placeholder() for _ in changed]
         cursor.execute(_SQL["set_phones"], {"users": users, "phones": placeholders})
-        wanted = [phone for _, phone in changed]
-        cursor.execute(_SQL["set_phones"], {"users": users, "phones": wanted})
+        phones = [phone for _, phone in changed]
+        cursor.execute(_SQL["set_phones"], {"users": users, "phones": phones})
+
+
+def _choose_phone(phone: str, received: str | None, keys: list[str]) -> str:
+    """The form last received of a number that the client still has, else what is known of one."""
+    if received is not None:
+        return received
+    if not phone.startswith(BSUID_PLACEHOLDER_PREFIX) and phone_key(phone) in keys:
+        return phone
+    if keys:
+        return to_phone(keys[0])
+    return phone if phone.startswith(BSUID_PLACEHOLDER_PREFIX) else bsuid_placeholder()
 
 
 class _Keys:
@@ -240,11 +261,14 @@ def _apply(
             "users": [user_id for user_id, _, _ in phones],
             "changed": [changed_us for _, changed_us, _ in phones],
             "phones": [to_phone(wa_id) for _, _, wa_id in phones],
+            "phone_keys": [phone_key(wa_id) for _, _, wa_id in phones],
         },
     )
     cursor.execute(
         _SQL["lower_created"], {"users": kept, "firsts": [client.first_us for client in clients]}
     )
+    settled = sorted({change_id for client in clients for change_id in client.changes})
+    cursor.execute(_SQL["note_settled"], {"changes": settled})
     for name in ("move_events", "move_opt_outs", "resolve_settled", "forget_settled"):
         cursor.execute(_SQL[name])
 

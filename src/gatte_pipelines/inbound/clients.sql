@@ -8,7 +8,8 @@ create temporary table if not exists settling_senders (
 create temporary table if not exists settled_phones (
     user_id uuid not null,
     changed_at timestamptz not null,
-    phone text not null
+    phone text not null,
+    phone_key text not null
 ) on commit delete rows;
 create temporary table if not exists merging_users (
     from_user_id uuid not null,
@@ -37,22 +38,28 @@ doubted as (
     group by person
     having count(*) > 1
     union
+    -- As count_in_doubt in merge.sql.
     select i.person
     from incoming_identities as i
     inner join (
         select
-            old_phone_key as phone_key,
-            changed_at
-        from pipeline.identity_changes
-        where moves_number
-        union all
-        select
-            new_phone_key,
-            changed_at
-        from pipeline.identity_changes
-        where moves_number
-    ) as c on i.value = c.phone_key
-    where i.kind = 'phone_key' and c.changed_at >= to_timestamp(i.first_us / 1000000.0::float8)
+            k.kind,
+            k.value,
+            case when c.is_settled then c.changed_at else 'infinity' end as until_at
+        from pipeline.identity_changes as c
+        cross join
+            lateral (
+                values
+                ('phone_key', c.old_phone_key),
+                ('phone_key', c.new_phone_key),
+                ('bsuid', c.old_bsuid),
+                ('bsuid', c.new_bsuid),
+                ('parent_bsuid', c.old_parent_bsuid),
+                ('parent_bsuid', c.new_parent_bsuid)
+            ) as k (kind, value)
+        where k.value <> '' and (not c.is_settled or (c.moves_number and k.kind = 'phone_key'))
+    ) as c on i.kind = c.kind and i.value = c.value
+    where c.until_at >= to_timestamp(i.first_us / 1000000.0::float8)
 )
 
 select
@@ -116,7 +123,8 @@ select
     new_phone_key,
     new_wa_id,
     new_bsuid,
-    new_parent_bsuid
+    new_parent_bsuid,
+    change_id
 from pipeline.identity_changes
 where
     old_phone_key = any(%(phone_keys)s)
@@ -488,15 +496,21 @@ select
     n.is_disturbed
 from unnest(%(users)s::uuid[], %(disturbed)s::boolean[]) as n (user_id, is_disturbed);
 
+-- name: note_settled
+update pipeline.identity_changes
+set is_settled = true
+where change_id = any(%(changes)s::uuid[]) and not is_settled;
+
 -- name: hold_phones
-insert into settled_phones (user_id, changed_at, phone)
+insert into settled_phones (user_id, changed_at, phone, phone_key)
 select
     n.user_id,
     to_timestamp(n.changed_us / 1000000.0::float8),
-    n.phone
+    n.phone,
+    n.phone_key
 from unnest(
-    %(users)s::uuid[], %(changed)s::bigint[], %(phones)s::text[]
-) as n (user_id, changed_us, phone);
+    %(users)s::uuid[], %(changed)s::bigint[], %(phones)s::text[], %(phone_keys)s::text[]
+) as n (user_id, changed_us, phone, phone_key);
 
 -- name: lower_created
 update users as u
@@ -568,10 +582,7 @@ select
     p.id as phone_message_id
 from settled_users as u
 left join lateral (
-    select
-        max(
-            greatest(m.created_at, case when f.told_sender_id = f.sender_id then f.told_at end)
-        ) as last_at
+    select max(greatest(m.created_at, f.told_at)) as last_at
     from conversations as c
     inner join messages as m on c.id = m.conversation_id
     left join pipeline.message_facts as f on m.id = f.message_id
@@ -601,12 +612,24 @@ left join lateral (
         inner join messages as m on c.id = m.conversation_id
         inner join pipeline.message_facts as f on m.id = f.message_id
         inner join pipeline.senders as s on f.sender_id = s.sender_id
+        inner join pipeline.user_identities as i
+            on
+                s.phone_key = i.value
+                and i.kind = 'phone_key'
+                and i.valid_to is null
+                and i.user_id = u.user_id
         where c.user_id = u.user_id and s.wa_id <> ''
         union all
         select
             h.changed_at,
             'ffffffff-ffff-ffff-ffff-ffffffffffff'::uuid
         from settled_phones as h
+        inner join pipeline.user_identities as i
+            on
+                h.phone_key = i.value
+                and i.kind = 'phone_key'
+                and i.valid_to is null
+                and i.user_id = u.user_id
         where h.user_id = u.user_id
     ) as x
     order by x.at desc, x.id desc
@@ -636,32 +659,27 @@ where
     and u.name is distinct from s.name;
 
 -- name: find_phones
--- What users.phone shall be: the form last received, else what the chatbot says instead of a
--- placeholder.
+-- What users.phone is, the form last received, and the numbers the client has now.
 select
     t.user_id,
     u.phone,
-    coalesce(
-        case
-            when a.phone_message_id = 'ffffffff-ffff-ffff-ffff-ffffffffffff'
-                then (
-                    select max(h.phone) from settled_phones as h
-                    where h.user_id = t.user_id and h.changed_at = a.phone_at
-                )
-            else (
-                select '+' || s.wa_id from pipeline.message_facts as f
-                inner join pipeline.senders as s on f.sender_id = s.sender_id
-                where f.message_id = a.phone_message_id
+    case
+        when a.phone_message_id = 'ffffffff-ffff-ffff-ffff-ffffffffffff'
+            then (
+                select max(h.phone) from settled_phones as h
+                where h.user_id = t.user_id and h.changed_at = a.phone_at
             )
-        end,
-        case
-            when starts_with(u.phone, '~b') then (
-                select '+' || min(i.value) from pipeline.user_identities as i
-                where i.user_id = t.user_id and i.kind = 'phone_key' and i.valid_to is null
-            )
-        end,
-        u.phone
-    ) as wanted
+        else (
+            select '+' || s.wa_id from pipeline.message_facts as f
+            inner join pipeline.senders as s on f.sender_id = s.sender_id
+            where f.message_id = a.phone_message_id
+        )
+    end as received,
+    array(
+        select i.value from pipeline.user_identities as i
+        where i.user_id = t.user_id and i.kind = 'phone_key' and i.valid_to is null
+        order by i.value
+    ) as phone_keys
 from settled_users as t
 inner join users as u on t.user_id = u.id
 inner join pipeline.user_activity as a on t.user_id = a.user_id

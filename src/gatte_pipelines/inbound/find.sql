@@ -48,20 +48,19 @@ order by s.status_at, s.status;
 with recursive down as (
     select
         h.change_id,
+        h.edit_id,
         h.changed_at,
-        h.is_revoke,
-        1 as hops
+        h.is_revoke
     from pipeline.message_changes as h
     where h.target_id = %(sought_id)s
     union
     select
         h.change_id,
+        h.edit_id,
         h.changed_at,
-        h.is_revoke,
-        d.hops + 1
+        h.is_revoke
     from down as d
-    inner join pipeline.message_changes as h on d.change_id = h.target_id
-    where d.hops < 32
+    inner join pipeline.message_changes as h on d.edit_id = h.target_id
 )
 
 select
@@ -78,13 +77,13 @@ with recursive up as (
         h.target_id as id,
         1 as hops
     from pipeline.message_changes as h
-    where h.change_id = %(sought_id)s
+    where h.edit_id = %(sought_id)s
     union
     select
         h.target_id,
         u.hops + 1
     from up as u
-    inner join pipeline.message_changes as h on u.id = h.change_id
+    inner join pipeline.message_changes as h on u.id = h.edit_id
     where u.hops < 32
 )
 
@@ -104,7 +103,7 @@ cross join
         limit 1
     ) as u
 left join messages as m on u.id = m.id
-where h.change_id = %(sought_id)s;
+where h.edit_id = %(sought_id)s;
 
 -- name: read_reaction_to
 select

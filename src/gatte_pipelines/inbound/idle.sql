@@ -94,7 +94,7 @@ where change_id in (
                     o.target_id,
                     u.hops + 1
                 from up as u
-                inner join pipeline.message_changes as o on u.id = o.change_id
+                inner join pipeline.message_changes as o on u.id = o.edit_id
                 where u.hops < 32
             )
 

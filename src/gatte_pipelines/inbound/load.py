@@ -380,6 +380,11 @@ class ChunkWriter:
         """The instants between which records create something, for a run of ``as_of``."""
         return lines.horizon(as_of, self._cutover_us)
 
+    def read_known_users(self, references: set[str]) -> set[str]:
+        """Which of these ``users.id`` are users, or were before a merge."""
+        with self.driver.transaction(), self.driver.cursor() as cursor:
+            return read_known_users(cursor, references)
+
     def commit(
         self,
         chunk: Chunk,
@@ -392,9 +397,7 @@ class ChunkWriter:
             RetryableError: Other writers came first too often.
         """
         if chunk.references:
-            with self.driver.transaction(), self.driver.cursor() as cursor:
-                known = read_known_users(cursor, chunk.references)
-            chunk.settle_references(known)
+            chunk.settle_references(self.read_known_users(chunk.references))
             chunk.seal()
         with ThreadPoolExecutor(1, "gatte-statuses") as pool:
             statuses = pool.submit(self._commit_statuses, chunk) if chunk.status_count else None

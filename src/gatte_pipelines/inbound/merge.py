@@ -158,10 +158,12 @@ class _Merge:
         if rows["identity_changes"]:
             self._take_inserted("identity_changes", sent)
         settled = self._resolve() if rows["senders"] or rows["identity_changes"] else False
-        if rows["messages"] or rows["events"] or settled:
+        if rows["messages"] or rows["events"] or rows["changes"] or settled:
             self._merge_messages(sent)
         if settled:
             clients.derive_users(self._cursor)
+        if rows["messages"] and self._one(_HAS_BETTER):
+            self._execute("withdraw_worded_opt_outs")
         if rows["worded_opt_outs"]:
             self._execute("insert_worded_opt_outs")  # counted as the message that says so
         if rows["opt_outs"]:
@@ -175,12 +177,12 @@ class _Merge:
     def _resolve(self) -> bool:
         """Find or make the user of every sender; True where clients were settled anew."""
         self._execute("find_known_by_phone")
-        before_cuts = self._count("count_before_cuts")
+        in_doubt = self._count("count_in_doubt")
         settled = False
         if self._alone:
             self._execute("insert_senders")
             settled = clients.settle(self._cursor)
-        elif before_cuts:
+        elif in_doubt:
             raise MustRunAloneError
         self._cursor.execute(
             "analyze incoming_people (person), incoming_identities (person, kind, value), "
@@ -282,12 +284,16 @@ class _Merge:
         if is_joined:
             self._execute("record_joined")
             self._execute("retire_joined")
+        if is_opened:
+            self._execute("retire_moved")
         for name in ("close_conversations", "extend_conversations", "insert_conversations"):
             self._execute(name)
         inserted = self._execute("insert_messages")
         self._execute("insert_facts")
         if self._chunk.rows["buttons"]:
             self._execute("insert_buttons")
+        if self._one("select exists (select from islands where has_events)"):
+            self._execute("trim_transfers")
         if is_joined or is_opened:
             for name in _MOVE:
                 self._execute(name)
@@ -341,6 +347,7 @@ _HAS_WORK = (
     "or exists (select from disturbed) or exists (select from new_events) "
     "or exists (select from arrivals where takes_facts)"
 )
+_HAS_BETTER = "select exists (select from arrivals where old_user_id is not null and takes_body)"
 _MOVE = (
     "move_tickets",
     "move_joined_messages",
@@ -348,6 +355,7 @@ _MOVE = (
     "unmark_closed",
     "drop_earlier_contexts",
     "move_contexts",
+    "drop_joined_contexts",
     "delete_joined",
 )
 

@@ -69,6 +69,7 @@ create temporary table if not exists incoming_statuses (
 ) on commit delete rows;
 create temporary table if not exists incoming_changes (
     change_id uuid not null,
+    edit_id uuid not null,
     target_id uuid not null,
     changed_us bigint not null,
     is_revoke boolean not null,
@@ -246,7 +247,8 @@ create temporary table if not exists islands (
     transferred_to text,
     mode text,
     current_flow text,
-    needs_mode boolean not null
+    needs_mode boolean not null,
+    has_events boolean not null
 ) on commit delete rows;
 create temporary table if not exists changed_messages (
     message_id uuid not null,
@@ -302,25 +304,30 @@ where not exists (
     where z.table_name = 'users' and z.row_id = u.id
 );
 
--- name: count_before_cuts
+-- name: count_in_doubt
 -- People who wrote before their number, or that of somebody else, changed hands: whose they are
--- depends on the instant of each record.
+-- depends on the instant of each record. And people of whom a number change told before they wrote.
 select count(*)
 from incoming_identities as i
 inner join (
     select
-        old_phone_key as phone_key,
-        changed_at
-    from pipeline.identity_changes
-    where moves_number
-    union all
-    select
-        new_phone_key,
-        changed_at
-    from pipeline.identity_changes
-    where moves_number
-) as c on i.value = c.phone_key
-where i.kind = 'phone_key' and c.changed_at >= to_timestamp(i.first_us / 1000000.0::float8);
+        k.kind,
+        k.value,
+        case when c.is_settled then c.changed_at else 'infinity' end as until_at
+    from pipeline.identity_changes as c
+    cross join
+        lateral (
+            values
+            ('phone_key', c.old_phone_key),
+            ('phone_key', c.new_phone_key),
+            ('bsuid', c.old_bsuid),
+            ('bsuid', c.new_bsuid),
+            ('parent_bsuid', c.old_parent_bsuid),
+            ('parent_bsuid', c.new_parent_bsuid)
+        ) as k (kind, value)
+    where k.value <> '' and (not c.is_settled or (c.moves_number and k.kind = 'phone_key'))
+) as c on i.kind = c.kind and i.value = c.value
+where c.until_at >= to_timestamp(i.first_us / 1000000.0::float8);
 
 -- name: find_identities
 insert into known_identities
@@ -765,8 +772,11 @@ from (
                 convert_to(t.intent_detected, 'UTF8'),
                 convert_to(t.model, 'UTF8'),
                 convert_to(t.current_flow, 'UTF8'),
-                convert_to(t.mode, 'UTF8'),
-                convert_to(t.author, 'UTF8')
+                -- What a webhook or an echo decided is not compared.
+                case
+                    when f.is_told_by_chatbot or f.author <> 'human' then convert_to(t.mode, 'UTF8')
+                end,
+                case when f.is_told_by_chatbot then convert_to(t.author, 'UTF8') end
             )]
             < array[row(
                 f.told_at,
@@ -774,8 +784,10 @@ from (
                 convert_to(x.intent_detected::text, 'UTF8'),
                 convert_to(f.model::text, 'UTF8'),
                 convert_to(f.current_flow::text, 'UTF8'),
-                convert_to(f.mode, 'UTF8'),
-                convert_to(f.author, 'UTF8')
+                case
+                    when f.is_told_by_chatbot or f.author <> 'human' then convert_to(f.mode, 'UTF8')
+                end,
+                case when f.is_told_by_chatbot then convert_to(f.author, 'UTF8') end
             )]
         ) as takes_facts
     from arrivals as b
@@ -1192,12 +1204,12 @@ told as (
         s.island,
         s.span_from as at,
         case when m.source = 0 and m.author = 'human' then 'human' else t.mode end as mode,
-        t.current_flow
+        case when m.source = 1 or m.author <> 'human' then t.current_flow end as current_flow
     from spans as s
     inner join incoming_messages as m on s.unit = m.unit
     left join incoming_facts as t on m.id = t.id
     where t.mode is not null or (m.source = 0 and m.author = 'human')
-    order by s.user_id asc, s.island asc, s.span_from desc, s.message_id desc
+    order by s.user_id asc, s.island asc, s.span_from desc, m.role desc, s.message_id desc
 )
 
 select
@@ -1225,7 +1237,8 @@ select
     n.current_flow,
     p.is_opened
     or coalesce(cardinality(p.members) > 1, false)
-    or coalesce(n.at <= r.last_at, false)
+    or coalesce(n.at <= r.last_at, false),
+    e.status is not null
 from placed as p
 left join told as n on p.user_id = n.user_id and p.island = n.island
 left join reached as r on r.conversation_id = p.members[1]
@@ -1287,6 +1300,15 @@ set
     closed_at = coalesce(c.closed_at, c.started_at)
 from islands as i
 where c.id = any(i.absorbed) and i.absorbed <> '{}' and c.status <> 'closed';
+
+-- name: retire_moved
+-- Two clients may exchange their open conversations.
+update conversations as c
+set
+    status = 'closed',
+    closed_at = coalesce(c.closed_at, c.started_at)
+from islands as i
+where c.id = i.conversation_id and c.user_id <> i.user_id and c.status <> 'closed';
 
 -- name: close_conversations
 -- Closing comes before opening: at most one conversation of a user is not closed at any moment.
@@ -1366,6 +1388,47 @@ select
 from islands
 where is_new
 order by user_id, span_from;
+
+-- name: trim_transfers
+-- A conversation that begins before a transfer takes it from the one before.
+update conversations as c
+set transferred_to = x.transferred_to
+from (
+    select
+        p.id,
+        e.transferred_to
+    from (
+        select
+            user_id,
+            min(span_from) as span_from
+        from islands
+        where has_events
+        group by user_id
+    ) as f
+    cross join
+        lateral (
+            select
+                q.id,
+                q.started_at
+            from conversations as q
+            where q.user_id = f.user_id and q.started_at < f.span_from
+            order by q.started_at desc
+            limit 1
+        ) as p
+    cross join
+        lateral (
+            select max(o.at) filter (where o.status = 'transferred') as last_at
+            from pipeline.conversation_events as o
+            where o.user_id = f.user_id and o.at >= p.started_at and o.at < f.span_from
+        ) as l
+    left join lateral (
+        select o.transferred_to from pipeline.conversation_events as o
+        where o.user_id = f.user_id and o.at = l.last_at and o.status = 'transferred'
+        order by o.event_id desc
+        limit 1
+    ) as e on true
+) as x
+where c.id = x.id and c.transferred_to is distinct from x.transferred_to;
 
 -- name: insert_messages
 -- No conflict clause, which would cost a third more: the locks on the users keep other loaders away
@@ -1486,18 +1549,23 @@ delete from session_context as s
 using (
     select
         x.id,
-        row_number() over (partition by r.user_id order by x.ttl_expires_at desc, x.id asc) as place
-    from reached as r
-    inner join session_context as x on r.conversation_id = x.conversation_id
+        row_number() over (partition by p.user_id order by x.ttl_expires_at desc, x.id asc) as place
+    from spans as p
+    inner join session_context as x on p.conversation_id = x.conversation_id
 ) as y
 where s.id = y.id and y.place > 1;
 
 -- name: move_contexts
 update session_context as s
 set conversation_id = i.conversation_id
-from reached as r
-inner join islands as i on r.user_id = i.user_id and i.is_last
-where s.conversation_id = r.conversation_id and s.conversation_id <> i.conversation_id;
+from spans as p
+inner join islands as i on p.user_id = i.user_id and i.is_last
+where s.conversation_id = p.conversation_id and s.conversation_id <> i.conversation_id;
+
+-- name: drop_joined_contexts
+delete from session_context as s
+using islands as i
+where s.conversation_id = any(i.absorbed) and i.absorbed <> '{}';
 
 -- name: delete_joined
 delete from conversations as c
@@ -1519,11 +1587,12 @@ from (
     left join lateral (
         select
             f.mode,
-            f.current_flow
+            case when f.is_told_by_chatbot or f.author <> 'human' then f.current_flow end
+                as current_flow
         from messages as m
         inner join pipeline.message_facts as f on m.id = f.message_id
         where m.conversation_id = i.conversation_id and f.mode is not null
-        order by m.created_at desc, m.id desc
+        order by m.created_at desc, m.role desc, m.id desc
         limit 1
     ) as n on true
     where i.needs_mode
@@ -1550,11 +1619,12 @@ from (
     left join lateral (
         select
             f.mode,
-            f.current_flow
+            case when f.is_told_by_chatbot or f.author <> 'human' then f.current_flow end
+                as current_flow
         from messages as m
         inner join pipeline.message_facts as f on m.id = f.message_id
         where m.conversation_id = o.conversation_id and f.mode is not null
-        order by m.created_at desc, m.id desc
+        order by m.created_at desc, m.role desc, m.id desc
         limit 1
     ) as n on true
 ) as y
@@ -1563,32 +1633,29 @@ where
     and (c.mode::text <> y.mode or c.current_flow is distinct from y.current_flow);
 
 -- name: insert_changes
-insert into pipeline.message_changes (change_id, target_id, changed_at, is_revoke, content)
+insert into pipeline.message_changes (
+    change_id, edit_id, target_id, changed_at, is_revoke, content
+)
 select distinct on (change_id)
     change_id,
+    edit_id,
     target_id,
     to_timestamp(changed_us / 1000000.0::float8),
     is_revoke,
     content
 from incoming_changes
-order by change_id, changed_us, is_revoke, convert_to(content, 'UTF8')
+where edit_id <> target_id
+order by change_id
 on conflict (change_id) do nothing;
 
 -- name: apply_changes
 -- An edit of an edit is an edit of the first message: from the new changes up to what they change
 -- in the end, and from there, or from a message that is new, down to all of its changes.
 with recursive up as (
-    select
-        c.target_id as id,
-        1 as hops
-    from incoming_changes as c
+    select c.target_id as id from incoming_changes as c
     union
-    select
-        h.target_id,
-        u.hops + 1
-    from up as u
-    inner join pipeline.message_changes as h on u.id = h.change_id
-    where u.hops < 32
+    select h.target_id from up as u
+    inner join pipeline.message_changes as h on u.id = h.edit_id
 ),
 
 roots as (
@@ -1596,7 +1663,7 @@ roots as (
     where
         not exists (
             select from pipeline.message_changes as h
-            where h.change_id = u.id
+            where h.edit_id = u.id
         )
     union
     select a.id from arrivals as a
@@ -1607,17 +1674,16 @@ down as (
     select
         r.id as root,
         h.change_id,
-        1 as hops
+        h.edit_id
     from roots as r
     inner join pipeline.message_changes as h on r.id = h.target_id
     union
     select
         d.root,
         h.change_id,
-        d.hops + 1
+        h.edit_id
     from down as d
-    inner join pipeline.message_changes as h on d.change_id = h.target_id
-    where d.hops < 32
+    inner join pipeline.message_changes as h on d.edit_id = h.target_id
 ),
 
 winners as (
@@ -1679,6 +1745,19 @@ select
     count(*) filter (where is_inserted),
     count(*) filter (where not is_inserted)
 from merged;
+
+-- name: withdraw_worded_opt_outs
+-- The chatbot's word for it, and then the webhook says something else.
+delete from pipeline.opt_outs as o
+using arrivals as a
+where
+    o.choice_id = a.id
+    and a.old_user_id is not null
+    and a.takes_body
+    and not exists (
+        select from incoming_worded_opt_outs as i
+        where i.message_id = a.id
+    );
 
 -- name: insert_worded_opt_outs
 -- The words SAIR and PARAR: a choice as long as its message, at the instant of the message.

@@ -39,6 +39,7 @@ class NumberChange(NamedTuple):
     new_wa_id: str
     new_bsuid: str
     new_parent_bsuid: str
+    change_id: UUID | None = None
 
 
 class Seen(NamedTuple):
@@ -104,6 +105,7 @@ class Client:
         senders: What belongs to it.
         phones: (instant, wa_id) of its number changes.
         former: Users who hold some of it in the database.
+        changes: The number changes that tell of it.
     """
 
     user_id: UUID | None = None
@@ -113,6 +115,7 @@ class Client:
     senders: list[Held] = field(default_factory=list)
     phones: list[tuple[int, str]] = field(default_factory=list)
     former: set[UUID] = field(default_factory=set)
+    changes: set[UUID] = field(default_factory=set)
 
 
 def find_cuts(changes: Iterable[NumberChange]) -> dict[str, list[int]]:
@@ -187,6 +190,7 @@ def divide(
         meet(labels, record.first_us)
         if node.wa_id:
             _note_first(wa_ids[node.phone_key, record.part], node.wa_id, record.first_us)
+    told: list[tuple[NumberChange, _Label]] = []
     for change in changes:
         at_us, moves = change.changed_us, change.moves_number
         old_part = bisect_left(cuts.get(change.old_phone_key, ()), at_us)
@@ -200,6 +204,7 @@ def divide(
         if not labels:
             continue
         meet(labels, at_us)
+        told.append((change, labels[0]))
         if change.new_wa_id:
             _note_first(wa_ids[change.new_phone_key, new_part], change.new_wa_id, at_us)
     claims_of: dict[UUID, list[tuple[int, str, str, _Label]]] = defaultdict(list)
@@ -236,13 +241,13 @@ def divide(
         clients[root].user_id = here[0].user_id
         clients[root].merged = [user.user_id for user in here[1:]]
     _name_identities(graph, first, wa_ids, cuts, clients)
-    for change in changes:
-        if change.new_wa_id:
-            find = bisect_right if change.moves_number else bisect_left
-            part = find(cuts.get(change.new_phone_key, ()), change.changed_us)
-            root = graph.find(("phone_key", change.new_phone_key, part))
-            if root in clients and change.moves_number:
-                clients[root].phones.append((change.changed_us, change.new_wa_id))
+    for change, label in told:
+        told_of = clients.get(graph.find(label))
+        if told_of is not None:
+            if change.change_id is not None:
+                told_of.changes.add(change.change_id)
+            if change.new_wa_id and change.moves_number:
+                told_of.phones.append((change.changed_us, change.new_wa_id))
     return list(clients.values())
 
 
@@ -257,9 +262,9 @@ def _name_identities(
         client = clients.get(graph.find(label))
         if client is None:
             continue  # a number change of somebody who never wrote
-        client.first_us = min(client.first_us, from_us)
         kind, value, part = label
         if kind == "sender":
+            client.first_us = min(client.first_us, from_us)
             continue
         to_us = None
         if kind == "phone_key":

@@ -16,11 +16,11 @@ from sqlalchemy import Connection, func, select
 
 from gatte_pipelines.database.pipeline_tables import QuarantinedRecord
 from gatte_pipelines.inbound import lines
-from gatte_pipelines.inbound.chunk import Chunk
+from gatte_pipelines.inbound.chunk import Chunk, refers_to, reject_unknown
 from gatte_pipelines.inbound.ids import MessageIds
 from gatte_pipelines.inbound.load import ChunkWriter
 from gatte_pipelines.inbound.merge import MergeRules
-from gatte_pipelines.inbound.units import Rejected
+from gatte_pipelines.inbound.units import Rejected, Unit
 from gatte_pipelines.run_report import Counts, Outcome, RunReport
 
 if TYPE_CHECKING:
@@ -111,10 +111,14 @@ class Replayer:
             chunk = Chunk(self.ids, page[0][1].hex, page[0][2])
             loaded: list[UUID] = []
             again: list[tuple[UUID, Rejected]] = []
-            for row_id, batch_id, source_name, line, payload in page:
-                units = list(lines.iter_units(bytes(payload), horizon))
-                if len(units) == 1 and isinstance(units[0], Rejected):
-                    again.append((row_id, units[0]))
+            read = [(row, list(lines.iter_units(bytes(row[4]), horizon))) for row in page]
+            references = {
+                reference for _, units in read for unit in units if (reference := refers_to(unit))
+            }
+            unknown = references - writer.read_known_users(references) if references else set()
+            for (row_id, batch_id, source_name, line, payload), units in read:
+                if len(units) == 1 and (rejected := _rejected(units[0], unknown)):
+                    again.append((row_id, rejected))
                     continue
                 chunk.batch_id, chunk.source_name = batch_id.hex, source_name
                 for unit in units:
@@ -123,6 +127,13 @@ class Replayer:
             report.add(writer.commit(chunk.close(0, 0), rules, _Recorder(loaded, again)))
         if not report.received:
             report.outcome, report.reason = Outcome.SKIPPED, "nothing_to_do"
+
+
+def _rejected(unit: Unit, unknown: set[str]) -> Rejected | None:
+    """Why the only unit of a record stays in quarantine."""
+    if isinstance(unit, Rejected):
+        return unit
+    return reject_unknown(unit, b"") if refers_to(unit) in unknown else None
 
 
 class _Recorder:

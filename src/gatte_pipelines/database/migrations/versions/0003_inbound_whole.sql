@@ -26,12 +26,14 @@ add told_sender_id bigint;
 
 create table pipeline.message_changes (
     change_id uuid not null,
+    edit_id uuid not null,
     target_id uuid not null,
     changed_at timestamptz not null,
     is_revoke boolean not null,
     content text,
     primary key (change_id)
 );
+create index message_changes_edit_id_idx on pipeline.message_changes (edit_id);
 create index message_changes_target_id_idx on pipeline.message_changes (target_id);
 
 create table pipeline.message_reactions (
@@ -61,6 +63,7 @@ create table pipeline.identity_changes (
     new_wa_id text not null,
     new_bsuid text not null,
     new_parent_bsuid text not null,
+    is_settled boolean default false not null,
     primary key (change_id)
 );
 create index identity_changes_old_phone_key_idx on pipeline.identity_changes (old_phone_key);
