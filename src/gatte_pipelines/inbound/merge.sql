@@ -1644,7 +1644,6 @@ select distinct on (change_id)
     is_revoke,
     content
 from incoming_changes
-where edit_id <> target_id
 order by change_id
 on conflict (change_id) do nothing;
 
@@ -1677,6 +1676,7 @@ down as (
         h.edit_id
     from roots as r
     inner join pipeline.message_changes as h on r.id = h.target_id
+    where h.edit_id <> h.target_id
     union
     select
         d.root,
