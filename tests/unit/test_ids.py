@@ -9,7 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from gatte_pipelines.errors import ConfigurationError
-from gatte_pipelines.inbound.ids import MessageIds, as_uuid8
+from gatte_pipelines.inbound.ids import MessageIds, as_uuid8, draw_uuids
 
 KEY = b"obviously-no-production-key"
 IDS = MessageIds(KEY)
@@ -23,6 +23,20 @@ def test_ids_of_a_known_provider_id_never_change() -> None:
 @given(st.text(max_size=40), st.text(max_size=40))
 def test_two_provider_ids_meet_only_where_they_are_equal(one: str, other: str) -> None:
     assert (IDS.of_wamid(one) == IDS.of_wamid(other)) == (one == other)
+
+
+@given(st.text(max_size=40))
+def test_a_message_known_by_its_key_has_the_id_of_its_provider_id(wamid: str) -> None:
+    assert IDS.of_key(f"wamid:{wamid}") == IDS.of_wamid(wamid)
+    assert IDS.of_key(f"chatbot:{wamid}") != IDS.of_wamid(wamid)
+
+
+def test_drawn_ids_are_random_uuids_of_version_4() -> None:
+    drawn = list(draw_uuids(300))
+    assert len(set(drawn)) == 300
+    assert {(UUID(one).version, UUID(one).variant) for one in drawn} == {(4, RFC_4122)}
+    assert {UUID(one).hex for one in drawn} == set(drawn)
+    assert not list(draw_uuids(0))
 
 
 @given(st.text(max_size=40))

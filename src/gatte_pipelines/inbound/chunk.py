@@ -31,8 +31,8 @@ _NULL = r"\N"
 _ESCAPES = str.maketrans({"\\": r"\\", "\t": r"\t", "\n": r"\n", "\r": r"\r"})
 _SECOND_US = 1_000_000
 _PROVIDER = Source.PROVIDER
-# Formatting a member of an enumeration takes longer than the rest of its row.
-_SOURCES = {source.value: str(source.value) for source in Source}
+# Formatting a member of an enumeration, row by row, is slow.
+_SOURCES = {source: str(source.value) for source in Source}
 _WAMID = "wamid:"
 # Most people of a chunk wrote in the one before it too.
 _REMEMBERED_PHONES = 1 << 14
@@ -150,10 +150,7 @@ class Chunk:
         self.message_count += 1
         key, sent_us, unit = message.key, message.sent_us, len(self._messages)
         best = self._best.get(key)
-        if best is None:
-            message_id = self._mint_id(key)
-        else:
-            message_id = self._message_ids[best]
+        message_id = self._mint_id(key) if best is None else self._message_ids[best]
         if best is None or _rank(message) < _rank(self._messages[best]):
             self._best[key] = unit
             self._counts.append("t")
