@@ -16,6 +16,7 @@ from typing import Annotated, Any, Literal
 import msgspec
 from msgspec import Meta
 
+from gatte_pipelines.inbound.content import is_opt_out
 from gatte_pipelines.inbound.units import (
     ConversationEvent,
     Horizon,
@@ -31,6 +32,7 @@ from gatte_pipelines.phones import is_possible_wa_id
 
 SCHEMA = "gatte.chatbot_event/1"
 
+_CHATBOT = Source.CHATBOT
 _FAMILY = "gatte.chatbot_event/"
 # Without the slash, which PHP writes as \/.
 _MARK = b"gatte.chatbot_event"
@@ -46,12 +48,6 @@ _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 # ISO country, a dot, up to 128 alphanumerics; parents of managed businesses add "ENT.".
 _BSUID = re.compile(r"[A-Z]{2}\.(?:ENT\.)?[A-Za-z0-9]{1,128}")
 _UUID = re.compile(r"[0-9a-fA-F]{8}-(?:[0-9a-fA-F]{4}-){3}[0-9a-fA-F]{12}")
-# As in a webhook (envelope): SAIR or PARAR as the whole text, in any case, with any accent
-# (composed or not), between anything that is no letter and no digit.
-_OPT_OUT = re.compile(
-    r"[\W_]*(?:s[aà-å]M?[iì-ï]M?r|p[aà-å]M?r[aà-å]M?r)[\W_]*".replace("M", "[\u0300-\u036f]"),
-    re.IGNORECASE,
-)
 
 _Label = Annotated[str, Meta(max_length=100)]
 _Id = Annotated[str, Meta(min_length=1, max_length=200)]
@@ -59,14 +55,14 @@ _Wamid = Annotated[str, Meta(min_length=1, max_length=512)]
 _Instant = Annotated[datetime, Meta(tz=True)]
 
 
-class _Event(msgspec.Struct, tag_field="type", kw_only=True):
+class _Event(msgspec.Struct, gc=False, tag_field="type", kw_only=True):
     schema: str
     phone: str | None = None
     bsuid: str | None = None
     user_id: str | None = None
 
 
-class _MessageEvent(_Event, tag="message", kw_only=True):
+class _MessageEvent(_Event, gc=False, tag="message", kw_only=True):
     role: Literal["user", "assistant", "system"]
     content: Annotated[str, Meta(min_length=1)]
     sent_at: _Instant
@@ -80,7 +76,7 @@ class _MessageEvent(_Event, tag="message", kw_only=True):
     current_flow: _Label | None = None
 
 
-class _ConversationStatus(_Event, tag="conversation", kw_only=True):
+class _ConversationStatus(_Event, gc=False, tag="conversation", kw_only=True):
     event_id: _Id
     status: Literal["open", "waiting", "transferred", "closed"]
     at: _Instant
@@ -88,7 +84,7 @@ class _ConversationStatus(_Event, tag="conversation", kw_only=True):
     transferred_to: _Label | None = None
 
 
-class _Head(msgspec.Struct):
+class _Head(msgspec.Struct, gc=False):
     schema: Any = msgspec.UNSET
     type: Any = msgspec.UNSET
 
@@ -118,10 +114,10 @@ def is_chatbot_event(line: bytes) -> bool:
     Args:
         line: One JSON object, which may be broken.
     """
-    if _MARK not in line:
-        return False
     if line.startswith(_USUAL_STARTS):
         return True
+    if _MARK not in line:
+        return False
     try:
         schema = _decode_head(line).schema
     except msgspec.ValidationError:
@@ -141,7 +137,7 @@ def iter_events(line: bytes, horizon: Horizon) -> Iterator[Unit]:
         line: One event, for which ``is_chatbot_event`` holds.
         horizon: What is too late and what too old.
     """
-    yield _to_unit(line, horizon)
+    return iter((_to_unit(line, horizon),))
 
 
 def _to_unit(line: bytes, horizon: Horizon) -> Unit:
@@ -185,18 +181,10 @@ def _message(event: _MessageEvent, horizon: Horizon) -> Message | Skipped:
     if skip := horizon.skip_reason(sent_us):
         return Skipped(skip)
     author = event.author or ("client" if role == "user" else "bot")
-    told = Told(
-        event.tokens_used,
-        _label(event.intent_detected),
-        author,
-        _label(event.model),
-        event.mode,
-        current_flow,
-    )
-    opts_out = role == "user" and _OPT_OUT.fullmatch(content) is not None
-    return Message(
-        key, Source.CHATBOT, sent_us, sender, role, content, author, told, opts_out=opts_out
-    )
+    intent, model = _label(event.intent_detected), _label(event.model)
+    told = Told(event.tokens_used, intent, author, model, event.mode, current_flow)
+    opts_out = role == "user" and is_opt_out(content)
+    return Message(key, _CHATBOT, sent_us, sender, role, content, author, told, None, opts_out)
 
 
 def _conversation_event(

@@ -32,6 +32,12 @@ _MEDIA = {
 }
 _WORD = re.compile(r"[a-z_]{1,32}")
 _UNSUPPORTED = "[mensagem não suportada]"
+# SAIR or PARAR as the whole text: in any case, with any accent (composed or not), between anything
+# that is no letter and no digit.
+_OPT_OUT = re.compile(
+    r"[\W_]*(?:s[aà-å]M?[iì-ï]M?r|p[aà-å]M?r[aà-å]M?r)[\W_]*".replace("M", "[\u0300-\u036f]"),
+    re.IGNORECASE,
+)
 
 
 class InvalidFieldError(ValueError):
@@ -199,6 +205,12 @@ def read_text(body: str) -> str:
     if not body:
         raise InvalidFieldError("missing_field", "text.body")
     return check_text(body, "text.body")
+
+
+def is_opt_out(text: str) -> bool:
+    """Tell whether a client who wrote this wants no more messages from us."""
+    # Neither word has an e or an o and hardly a text has none, which is seen far sooner.
+    return "e" not in text and "o" not in text and _OPT_OUT.fullmatch(text) is not None
 
 
 def _read_text_message(raw: msgspec.Raw) -> Content:

@@ -21,6 +21,7 @@ from gatte_pipelines.inbound.content import (
     READABLE_TYPES,
     InvalidFieldError,
     check_text,
+    is_opt_out,
     read_content,
     read_text,
 )
@@ -55,15 +56,15 @@ _MAX_KEPT_BYTES_OF_LINE = 32 * 1024 * 1024
 # The copies of a shorter line together have at most some 20 MB.
 _HARMLESS_BYTES = 16 * 1024
 # WhatsApp is of 2009; an earlier event time is no time at all.
-_EARLIEST_US = 1_230_768_000_000_000
+EARLIEST_US = 1_230_768_000_000_000
 # Meta's categories of today; another one is taken where it looks like one.
 _CATEGORIES = frozenset({"marketing", "utility", "authentication", "service"})
 _CATEGORY = re.compile(r"[a-z_]{1,64}")
 STATUSES = frozenset({"sent", "delivered", "read", "played", "failed"})
 
 # ISO country, a dot, up to 128 alphanumerics; parents of managed businesses add "ENT." (§3.6).
-_BSUID = re.compile(r"[A-Z]{2}\.(?:ENT\.)?[A-Za-z0-9]{1,128}")
-_UUID = re.compile(r"[0-9a-fA-F]{8}-(?:[0-9a-fA-F]{4}-){3}[0-9a-fA-F]{12}")
+BSUID = re.compile(r"[A-Z]{2}\.(?:ENT\.)?[A-Za-z0-9]{1,128}")
+UUID = re.compile(r"[0-9a-fA-F]{8}-(?:[0-9a-fA-F]{4}-){3}[0-9a-fA-F]{12}")
 # An escape of what bytes that are not UTF-8 become in Python: U+DC80 to U+DCFF.
 _ESCAPED = re.compile(rb"\\u[dD][cC][89a-fA-F]")
 # Lists of events in the changes of other fields; a change without one is one unit.
@@ -90,34 +91,28 @@ ACCOUNT_FIELDS = frozenset(
         "template_correct_category_detection",
     }
 )
-# SAIR or PARAR as the whole text: in any case, with any accent (composed or not), between anything
-# that is no letter and no digit.
-_OPT_OUT = re.compile(
-    r"[\W_]*(?:s[aà-å]M?[iì-ï]M?r|p[aà-å]M?r[aà-å]M?r)[\W_]*".replace("M", "[\u0300-\u036f]"),
-    re.IGNORECASE,
-)
 _PROVIDER = Source.PROVIDER
 _EMPTY = Skipped("empty_notification")
 _ACCOUNT_EVENT = Skipped("account_event")
 _SERVICE_ERROR = Skipped("service_error")
 
 
-class _Change(msgspec.Struct):
+class _Change(msgspec.Struct, gc=False):
     field: str
     value: msgspec.Raw
 
 
-class _Entry(msgspec.Struct):
+class _Entry(msgspec.Struct, gc=False):
     changes: list[_Change]
     id: msgspec.Raw = msgspec.Raw()  # empty: absent (msgspec knows no optional Raw)
 
 
-class _Notification(msgspec.Struct):
+class _Notification(msgspec.Struct, gc=False):
     object: str
     entry: list[_Entry]
 
 
-class _Value(msgspec.Struct):
+class _Value(msgspec.Struct, gc=False):
     metadata: msgspec.Raw = msgspec.Raw()
     contacts: list[msgspec.Raw] | None = None
     messages: list[msgspec.Raw] | None = None
@@ -125,39 +120,39 @@ class _Value(msgspec.Struct):
     errors: list[msgspec.Raw] | None = None
 
 
-class _MessagesChange(msgspec.Struct):
+class _MessagesChange(msgspec.Struct, gc=False):
     field: Literal["messages"]
     value: _Value
 
 
-class _MessagesEntry(msgspec.Struct):
+class _MessagesEntry(msgspec.Struct, gc=False):
     changes: list[_MessagesChange]
     id: msgspec.Raw = msgspec.Raw()
 
 
-class _MessagesNotification(msgspec.Struct):
+class _MessagesNotification(msgspec.Struct, gc=False):
     """Nearly every notification: messages and statuses, their lists in order."""
 
     object: Literal["whatsapp_business_account"]
     entry: list[_MessagesEntry]
 
 
-class _Profile(msgspec.Struct):
+class _Profile(msgspec.Struct, gc=False):
     name: str | None = None
 
 
-class _Contact(msgspec.Struct):
+class _Contact(msgspec.Struct, gc=False):
     profile: _Profile | None = None
     wa_id: str | None = None
     user_id: str | None = None
     parent_user_id: str | None = None
 
 
-class _Text(msgspec.Struct):
+class _Text(msgspec.Struct, gc=False):
     body: str
 
 
-class _Message(msgspec.Struct, rename={"sender": "from"}):
+class _Message(msgspec.Struct, gc=False, rename={"sender": "from"}):
     id: str
     timestamp: str
     type: str
@@ -169,7 +164,7 @@ class _Message(msgspec.Struct, rename={"sender": "from"}):
     text: _Text | None = None
 
 
-class _Echo(msgspec.Struct):
+class _Echo(msgspec.Struct, gc=False):
     id: str
     timestamp: str
     type: str
@@ -178,60 +173,60 @@ class _Echo(msgspec.Struct):
     recipient_type: str | None = None
 
 
-class _ReactionPart(msgspec.Struct):
+class _ReactionPart(msgspec.Struct, gc=False):
     message_id: str
     emoji: str | None = None
 
 
-class _ReactionMessage(msgspec.Struct):
+class _ReactionMessage(msgspec.Struct, gc=False):
     reaction: _ReactionPart
 
 
-class _Revoke(msgspec.Struct):
+class _Revoke(msgspec.Struct, gc=False):
     original_message_id: str
 
 
-class _RevokeMessage(msgspec.Struct):
+class _RevokeMessage(msgspec.Struct, gc=False):
     revoke: _Revoke
 
 
-class _Edit(msgspec.Struct):
+class _Edit(msgspec.Struct, gc=False):
     original_message_id: str
     message: msgspec.Raw
 
 
-class _EditMessage(msgspec.Struct):
+class _EditMessage(msgspec.Struct, gc=False):
     edit: _Edit
 
 
-class _System(msgspec.Struct):
+class _System(msgspec.Struct, gc=False):
     type: str
     wa_id: str | None = None
     user_id: str | None = None
 
 
-class _SystemMessage(msgspec.Struct):
+class _SystemMessage(msgspec.Struct, gc=False):
     system: _System
 
 
-class _UserIds(msgspec.Struct):
+class _UserIds(msgspec.Struct, gc=False):
     previous: str
     current: str
 
 
-class _ParentUserIds(msgspec.Struct):
+class _ParentUserIds(msgspec.Struct, gc=False):
     previous: str | None = None
     current: str | None = None
 
 
-class _UserIdUpdate(msgspec.Struct):
+class _UserIdUpdate(msgspec.Struct, gc=False):
     user_id: _UserIds
     timestamp: str
     wa_id: str | None = None
     parent_user_id: _ParentUserIds | None = None
 
 
-class _UserPreference(msgspec.Struct):
+class _UserPreference(msgspec.Struct, gc=False):
     category: str
     value: str
     timestamp: int | str
@@ -240,28 +235,28 @@ class _UserPreference(msgspec.Struct):
     parent_user_id: str | None = None
 
 
-class _Sender(msgspec.Struct, rename={"wa_id": "from", "bsuid": "from_user_id"}):
+class _Sender(msgspec.Struct, gc=False, rename={"wa_id": "from", "bsuid": "from_user_id"}):
     wa_id: Any = None
     bsuid: Any = None
 
 
-class _Kind(msgspec.Struct):
+class _Kind(msgspec.Struct, gc=False):
     type: str = "unknown"
 
 
-class _Typed(msgspec.Struct):
+class _Typed(msgspec.Struct, gc=False):
     type: str
 
 
-class _Pricing(msgspec.Struct):
+class _Pricing(msgspec.Struct, gc=False):
     category: str | None = None
 
 
-class _StatusError(msgspec.Struct):
+class _StatusError(msgspec.Struct, gc=False):
     code: int | None = None
 
 
-class _Status(msgspec.Struct):
+class _Status(msgspec.Struct, gc=False):
     id: str
     status: str
     timestamp: str
@@ -628,7 +623,7 @@ def _iter_unknown_field(change: _Change, entry_id: msgspec.Raw) -> Iterator[Unit
     yield Rejected(kind, "not_yet_supported", None, payload)
 
 
-class _Events(msgspec.Struct):
+class _Events(msgspec.Struct, gc=False):
     """One list of events of a change, and what a quarantined one keeps of its surroundings."""
 
     field: str
@@ -692,7 +687,7 @@ def _read_message(raw: msgspec.Raw, events: _Events) -> Unit:
     if kind == "text":
         sender = _read_sender(message, events.contacts)
         text, button = read_text(message.text.body if message.text is not None else ""), None
-        opts_out = _OPT_OUT.fullmatch(text) is not None
+        opts_out = is_opt_out(text)
     elif kind in READABLE_TYPES:
         sender = _read_sender(message, events.contacts)
         (text, button), opts_out = read_content(kind, raw), False
@@ -887,7 +882,7 @@ def _read_status(raw: msgspec.Raw, events: _Events) -> StatusEvent:
     if code is not None and not 0 <= code < 2**31:
         raise InvalidFieldError("too_long", "errors[].code")
     attempt = status.biz_opaque_callback_data
-    if attempt is not None and not _UUID.fullmatch(attempt):
+    if attempt is not None and not UUID.fullmatch(attempt):
         attempt = None  # not one of ours: we only ever send the UUID of an attempt
     return StatusEvent(status.id, status.status, status_us // 1_000_000, code, category, attempt)
 
@@ -910,7 +905,7 @@ def _check_wamid(wamid: str, field: str) -> None:
 def _read_bsuid(bsuid: str | None, field: str) -> str:
     if not bsuid:
         return ""
-    if not _BSUID.fullmatch(bsuid):
+    if not BSUID.fullmatch(bsuid):
         raise InvalidFieldError("wrong_type", field)
     return bsuid
 
@@ -928,7 +923,7 @@ def _parse_timestamp(text: str, horizon: Horizon) -> int:
     if not (text.isascii() and text.isdigit() and len(text) <= 18):
         raise InvalidFieldError("invalid_timestamp", "timestamp")
     at_us = int(text) * 1_000_000
-    if at_us < _EARLIEST_US:
+    if at_us < EARLIEST_US:
         raise InvalidFieldError("invalid_timestamp", "timestamp")
     if at_us > horizon.latest_us:
         raise InvalidFieldError("future", "timestamp")

@@ -10,6 +10,7 @@ from datetime import datetime, timedelta
 
 from gatte_pipelines.inbound import chatbot_events, envelope
 from gatte_pipelines.inbound.units import Horizon, Unit
+from gatte_pipelines.inbound.usual import read_usual
 
 # An event from later than this after as_of is not a clock that is a little off (design §2).
 FUTURE_TOLERANCE = timedelta(minutes=10)
@@ -33,6 +34,10 @@ def iter_units(line: bytes, within: Horizon) -> Iterator[Unit]:
         line: One body, without its line end.
         within: The instants between which a record may lie.
     """
+    # First: to search each notification for the chatbot's mark would cost a tenth more.
+    units = read_usual(line, within)
+    if units is not None:
+        return iter(units)
     if chatbot_events.is_chatbot_event(line):
         return chatbot_events.iter_events(line, within)
     return envelope.iter_units(line, within)
