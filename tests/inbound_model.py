@@ -1,8 +1,9 @@
 """What decision 0006 says, said a second time: from the set of records to the expected rows.
 
 Naive and quadratic on purpose, and apart from the loader: of its code only ``phone_key`` is used.
-Instants are microseconds since 1970, as in the units. Ids are whatever ``id_of`` makes of keys,
-since rules that end with "then id" need the loader's.
+Instants are microseconds since 1970, as in the units. Ids are whatever ``id_of`` makes of keys, or
+of records that are known by all that they say, since rules that end with "then id" need the
+loader's.
 """
 
 from __future__ import annotations
@@ -115,6 +116,7 @@ class Stood:
 
 
 Record = Said | Changed | Reacted | Moved | Chose | Stood
+IdOf = Callable[[str | Changed | Stood], str]
 
 
 @dataclass(frozen=True)
@@ -201,16 +203,14 @@ class _Parts:
         return frozenset(self._part.get(node, {node}))
 
 
-def world(
-    records: Iterable[Record], *, as_of: int, idle: int, id_of: Callable[[str], str]
-) -> World:
+def world(records: Iterable[Record], *, as_of: int, idle: int, id_of: IdOf) -> World:
     """What the set of records means.
 
     Args:
         records: In any order, any number of times.
         as_of: The clock, in microseconds.
         idle: A longer silence ends a conversation, in microseconds.
-        id_of: From the key of a record to its id.
+        id_of: From the key of a record to its id; changes and events are known by all they say.
     """
     kept = [record for record in set(records) if record.at >= as_of - RETENTION]
     said = [record for record in kept if isinstance(record, Said)]
@@ -327,7 +327,7 @@ def _client(
     cuts: dict[str, set[int]],
     as_of: int,
     idle: int,
-    id_of: Callable[[str], str],
+    id_of: IdOf,
 ) -> Client:
     messages = [m for m in believed.values() if m.said in part]
     stood = [record for record in seen if isinstance(record, Stood)]
@@ -341,7 +341,7 @@ def _client(
         name=max(named, key=lambda r: (r.at, id_of(r.key))).who.name if named else None,
         created_at=min(record.at for record in seen),
         conversations=tuple(_conversations(messages, stood, as_of, idle, id_of)),
-        events=frozenset(id_of(event.key) for event in stood),
+        events=frozenset(id_of(event) for event in stood),
         choices=frozenset((name, choice.is_opted_out) for name, choice in newest.items()),
     )
 
@@ -350,7 +350,7 @@ def _phone(
     seen: list[Said | Chose | Stood],
     moves: list[Moved],
     cuts: dict[str, set[int]],
-    id_of: Callable[[str], str],
+    id_of: IdOf,
 ) -> str:
     """The last form of a message or number change, of a number that is still this client's.
 
@@ -386,7 +386,7 @@ def _conversations(
     events: list[Stood],
     as_of: int,
     idle: int,
-    id_of: Callable[[str], str],
+    id_of: IdOf,
 ) -> Iterable[Conversation]:
     closes = [event.at for event in events if event.status == "closed"]
     line = sorted(messages, key=lambda m: (m.said.at, ROLES.index(m.said.role), id_of(m.said.key)))
@@ -405,7 +405,7 @@ def _conversations(
         began, last = stretch[0].said.at, stretch[-1].said.at
         within = sorted(
             (event for event in events if event.at >= began and (end is None or event.at < end)),
-            key=lambda event: (event.at, id_of(event.key)),
+            key=lambda event: (event.at, id_of(event)),
         )
         status = "closed"
         if end is None:
@@ -430,7 +430,7 @@ def _conversations(
         )
 
 
-def _content(said: Said, changes: list[Changed], id_of: Callable[[str], str]) -> str:
+def _content(said: Said, changes: list[Changed], id_of: IdOf) -> str:
     """An edit of an edit is one of the first message; a revoke beats every edit."""
     reached = {said.key}
     for _ in changes:
@@ -440,11 +440,11 @@ def _content(said: Said, changes: list[Changed], id_of: Callable[[str], str]) ->
         return ""
     if not mine:
         return said.content
-    last = max(mine, key=lambda change: (change.at, id_of(change.key)))
+    last = max(mine, key=lambda change: (change.at, id_of(change)))
     return last.content or ""
 
 
-def _reactions(records: list[Reacted], id_of: Callable[[str], str]) -> dict[str, str | None]:
+def _reactions(records: list[Reacted], id_of: IdOf) -> dict[str, str | None]:
     found: dict[str, str | None] = {}
     for record in sorted(records, key=lambda r: (r.at, id_of(r.key))):
         found[id_of(record.target)] = record.emoji

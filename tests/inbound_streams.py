@@ -14,6 +14,7 @@ from typing import Any
 
 from hypothesis import strategies as st
 
+from gatte_pipelines.phones import phone_key
 from tests import webhooks
 from tests.inbound import HOUR, NOW
 from tests.inbound_model import Changed, Chose, Moved, Reacted, Record, Said, Stood, Told, Who
@@ -165,7 +166,8 @@ def _of_chatbot(who: Who) -> tuple[Who, dict[str, str]]:
 
 
 @st.composite
-def _webhooks(draw: st.DrawFn, number: int, at: int, who: Who, text: str) -> Unit:
+def _webhooks(draw: st.DrawFn, number: int, at: int, who: Who, *texts: str) -> list[Unit]:
+    """A client's message by the provider; with several texts it comes again with another."""
     contact: dict[str, Any] = {}
     name = draw(st.sampled_from(["", "Cliente Exemplo", "Loja Exemplo", " "]))
     if name:
@@ -179,18 +181,17 @@ def _webhooks(draw: st.DrawFn, number: int, at: int, who: Who, text: str) -> Uni
             more["from_user_id"] = who.bsuid
     if who.parent_bsuid:
         more["from_parent_user_id"] = who.parent_bsuid
-    message = webhooks.text_message(wamid(number), at, sender=who.phone or None, body=text, **more)
     key = f"wamid:{wamid(number)}"
-    said = Said(
-        key,
-        at * SECOND,
-        Who(who.phone, who.bsuid, who.parent_bsuid, name.strip()),
-        "user",
-        text,
-        "client",
-        choice_key=key if text in OPT_OUT_TEXTS else None,
-    )
-    return of_change(at, webhooks.change(message, contacts=[contact]), said)
+    known_as = Who(who.phone, who.bsuid, who.parent_bsuid, name.strip())
+
+    def unit(text: str) -> Unit:
+        sender = who.phone or None
+        message = webhooks.text_message(wamid(number), at, sender=sender, body=text, **more)
+        choice_key = key if text in OPT_OUT_TEXTS else None
+        said = Said(key, at * SECOND, known_as, "user", text, "client", choice_key=choice_key)
+        return of_change(at, webhooks.change(message, contacts=[contact]), said)
+
+    return [unit(text) for text in texts]
 
 
 @st.composite
@@ -263,12 +264,12 @@ def _messages(draw: st.DrawFn, setting: _Setting, number: int) -> list[Unit]:
     clock = draw(st.sampled_from([0, 500_000, -500_000, 30 * SECOND, -30 * SECOND]))
     told_at = at * SECOND + clock
     if kind == "webhook":
-        return [draw(_webhooks(number, at, who, text))]
+        return draw(_webhooks(number, at, who, text))
     if kind == "both":
         heard = draw(st.sampled_from([text, text, "Ouvido de outro modo"]))
         role = draw(st.sampled_from(["user", "user", "assistant"]))
         return [
-            draw(_webhooks(number, at, who, text)),
+            *draw(_webhooks(number, at, who, text)),
             *draw(_told_by_chatbot(key, told_at, who, role, heard)),
         ]
     if kind == "chatbot":
@@ -285,11 +286,8 @@ def _messages(draw: st.DrawFn, setting: _Setting, number: int) -> list[Unit]:
             units += draw(_told_by_chatbot(key, told_at, said.who, "assistant", text))
         return units
     if kind == "twice":
-        # The provider contradicts itself: the same sender, another time or text.
-        again = draw(st.sampled_from([at, *setting.instants]))
-        first = draw(_webhooks(number, at, who, f"texto {number}"))
-        second = draw(_webhooks(number, again, who, f"Texto {number}"))
-        return [first, second]
+        # All that the provider may say otherwise (decision 0006).
+        return draw(_webhooks(number, at, who, f"texto {number}", f"Texto {number}"))
     message = webhooks.text_message(wamid(number), at, sender=wa_id(client), group_id="g-1")
     return [of_change(at, webhooks.change(message))]
 
@@ -494,7 +492,31 @@ def unit_lists(draw: st.DrawFn, idle_hours: int) -> list[Unit]:
         units.append(draw(_number_changes(setting, number)))
     for number in range(draw(st.integers(0, 8))):
         units.append(draw(_others(setting, number)))
-    return list({(unit.text, unit.is_line): unit for unit in units}.values())
+    return _on_one_side(list({(unit.text, unit.is_line): unit for unit in units}.values()))
+
+
+def _on_one_side(units: list[Unit]) -> list[Unit]:
+    """Without what the chatbot tells of a message from beyond a number change.
+
+    By its clock the number would be another client's than by the provider's: a known limit.
+    """
+    records = [record for unit in units for record in unit.records]
+    sent = {r.key: r.at for r in records if isinstance(r, Said) and r.told is None}
+    cuts = {
+        (phone_key(who.phone), record.at)
+        for record in records
+        if isinstance(record, Moved) and record.moves_number
+        for who in (record.old, record.new)
+    }
+
+    def is_beyond(record: Record) -> bool:
+        if not (isinstance(record, Said) and record.key in sent and record.who.phone):
+            return False
+        first, last = sorted((record.at, sent[record.key]))
+        key = phone_key(record.who.phone)
+        return any(first <= at < last for phone, at in cuts if phone == key)
+
+    return [unit for unit in units if not any(map(is_beyond, unit.records))]
 
 
 @st.composite

@@ -1,7 +1,8 @@
 -- The canonical dump: what a database says, whatever the order in which it was told. All rows of
 -- the tables that inbound loading fills, one line of JSON a row. Left out is only what depends on
 -- the moment of loading: updated_at, when and from which file a quarantined record came, the ids
--- that are minted at random, and the history of arrival (user_merges, undo_records). A user and a
+-- that are minted at random, whether a number change was taken in yet (is_settled), and the history
+-- of arrival (user_merges, undo_records). A user and a
 -- conversation are called by their rank instead: by the time of the first event, then by the id of
 -- the first message, then by what else they have; a sender is called by its content.
 -- Run it with the session's time zone at UTC.
@@ -198,7 +199,7 @@ dumped (place, table_name, content) as (
     select
         13,
         'identity_changes',
-        to_jsonb(c)
+        to_jsonb(c) - 'is_settled'
     from pipeline.identity_changes as c
     union all
     select

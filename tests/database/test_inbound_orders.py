@@ -30,19 +30,25 @@ CONTEXT_MESSAGES = 3
 
 _IDS = MessageIds(ID_KEY)
 # By the beginning of a key, what its id is minted for; all others are messages.
-_PURPOSES = {
-    "conversation": "conversation",
-    "user_preferences": "choice",
-    "identity": "identity",
-}
+_PURPOSES = {"user_preferences": "choice", "identity": "identity"}
+_NULL = r"\N"
 
 
-def id_of(key: str) -> str:
-    """The id that the loader mints of a key."""
-    kind, _, rest = key.partition(":")
-    if kind == "identity":
-        key = rest
-    minted = _IDS.of_bytes(_PURPOSES[kind], key.encode()) if kind in _PURPOSES else _IDS.of_key(key)
+def id_of(named: str | model.Changed | model.Stood) -> str:
+    """The id that the loader mints of a key, or of all that a change or an event says."""
+    if isinstance(named, model.Changed):
+        ids = (_IDS.of_key(key) for key in (named.key, named.target))
+        said = (*ids, str(named.at), "tf"[named.content is not None], named.content or _NULL)
+        minted = _IDS.of_bytes("change", "\t".join(said).encode() + b"\n")
+    elif isinstance(named, model.Stood):
+        sender = ("", named.who.phone, named.who.bsuid, "", "", "")
+        said = (named.key, *sender, str(named.at), named.status, named.transferred_to or _NULL)
+        minted = _IDS.of_bytes("conversation", "\t".join(said).encode() + b"\n")
+    else:
+        kind, _, rest = named.partition(":")
+        key = rest if kind == "identity" else named
+        purpose = _PURPOSES.get(kind)
+        minted = _IDS.of_bytes(purpose, key.encode()) if purpose else _IDS.of_key(key)
     return str(UUID(minted))
 
 

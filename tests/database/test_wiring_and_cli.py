@@ -8,6 +8,7 @@ import subprocess
 import sys
 from collections.abc import Callable
 from contextlib import AbstractContextManager
+from datetime import timedelta
 from pathlib import Path
 from typing import Any
 
@@ -125,7 +126,8 @@ def test_the_quarantine_can_be_listed_and_replayed_by_a_script(inbound: Inbound)
     listed = json.loads(gatte(inbound, "quarantine", "list", "--json").stdout.splitlines()[-1])
     assert listed["counts"] == {"future": 1, "malformed_json": 1}
     assert {entry["line"] for entry in listed["entries"]} == {1, 2}
-    done = gatte(inbound, "quarantine", "replay", "--reason", "future", "--json")
+    later = (AS_OF + timedelta(hours=1)).isoformat()
+    done = gatte(inbound, "quarantine", "replay", "--reason", "future", "--as-of", later, "--json")
     report = RunReport.from_json(done.stdout.splitlines()[-1])
     assert (done.returncode, report.inserted) == (0, 1)
 

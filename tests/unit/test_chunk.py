@@ -47,7 +47,7 @@ _COLUMNS = {
     "messages": "unit id sender source is_best sent_us role author content",
     "facts": "id sender told_us tokens_used intent_detected model current_flow mode author",
     "statuses": "message_id status status_at error_code pricing_category attempt_id",
-    "changes": "change_id target_id changed_us is_revoke content",
+    "changes": "change_id edit_id target_id changed_us is_revoke content",
     "reactions": "message_id reacted_us reaction_id emoji",
     "buttons": "message_id context_id payload",
     "opt_outs": "choice_id sender chosen_us category is_opted_out",
@@ -377,7 +377,7 @@ def test_changes_and_reactions_name_what_they_change() -> None:
         Reaction("r", "a", NOW, None),
     )
     a = IDS.of_wamid("a")
-    assert [tuple(row.values()) for row in read(chunk, "changes")] == [
+    assert [tuple(row.values())[1:] for row in read(chunk, "changes")] == [
         (IDS.of_wamid("e"), a, str(NOW), "f", "corrigido"),
         (IDS.of_wamid("v"), a, str(NOW + 1), "t", None),
     ]
@@ -402,6 +402,29 @@ def test_a_number_change_is_told_by_key_and_makes_no_person_of_its_own() -> None
         "BR.ENT.2",
     ]
     assert chunk.rows["senders"] == chunk.rows["people"] == b""
+
+
+def test_what_contradicts_itself_under_one_id_is_two_records() -> None:
+    edit, event = (
+        MessageChange("e", "a", NOW, "corrigido"),
+        ConversationEvent("k", NOW, Sender(ANA), "open", None),
+    )
+    others: list[Unit] = [
+        MessageChange("e", "a", NOW, "Corrigido"),
+        MessageChange("e", "b", NOW, "corrigido"),
+        MessageChange("e", "a", NOW + 1, "corrigido"),
+        MessageChange("e", "a", NOW, None),
+        ConversationEvent("k", NOW + 1, Sender(ANA), "open", None),
+        ConversationEvent("k", NOW, Sender(BRUNO), "open", None),
+        ConversationEvent("k", NOW, Sender(ANA), "closed", None),
+        ConversationEvent("k", NOW, Sender(ANA), "open", "Pessoa Exemplo"),
+    ]
+    chunk = sealed(edit, event, *others, edit, event)
+    for name, column in (("changes", "change_id"), ("events", "event_id")):
+        assert [len({row[column] for row in read(chunk, name)}), chunk.rows[name].count(b"\n")] == [
+            5,
+            6,
+        ]
 
 
 def test_the_same_key_of_another_kind_is_another_id() -> None:
