@@ -231,15 +231,7 @@ with told as (
             chosen_us
         from incoming_opt_outs
     ) as i
-    inner join incoming_senders as n on i.sender = n.sender
-    inner join pipeline.senders as s
-        on
-            n.phone_key = s.phone_key
-            and n.bsuid = s.bsuid
-            and n.wa_id = s.wa_id
-            and n.name = s.name
-            and n.parent_bsuid = s.parent_bsuid
-            and n.user_ref = s.user_ref
+    inner join known_senders as s on i.sender = s.sender
 )
 
 select
@@ -545,20 +537,12 @@ where
 insert into resolved_senders (sender, sender_id, user_id, from_us, to_us)
 select
     n.sender,
-    s.sender_id,
+    n.sender_id,
     h.user_id,
     h.from_us,
     h.to_us
-from incoming_senders as n
-inner join pipeline.senders as s
-    on
-        n.phone_key = s.phone_key
-        and n.bsuid = s.bsuid
-        and n.wa_id = s.wa_id
-        and n.name = s.name
-        and n.parent_bsuid = s.parent_bsuid
-        and n.user_ref = s.user_ref
-inner join settled_senders as h on s.sender_id = h.sender_id;
+from known_senders as n
+inner join settled_senders as h on n.sender_id = h.sender_id;
 
 -- name: forget_settled
 delete from incoming_identities as i

@@ -151,10 +151,11 @@ class _Merge:
         self._cursor, self._chunk, self._counts = cursor, chunk, counts
         self._parameters = rules.parameters()
         self._alone = alone
+        self._sent: dict[str, int] = {}
 
     def run(self) -> None:
         rows = self._chunk.rows
-        sent = {name: self._copy(name) for name in _COPIED if rows[name]}
+        sent = self._sent = {name: self._copy(name) for name in _COPIED if rows[name]}
         if rows["identity_changes"]:
             self._take_inserted("identity_changes", sent)
         settled = self._resolve() if rows["senders"] or rows["identity_changes"] else False
@@ -180,7 +181,7 @@ class _Merge:
         in_doubt = self._count("count_in_doubt")
         settled = False
         if self._alone:
-            self._execute("insert_senders")
+            self._find_senders()
             settled = clients.settle(self._cursor)
         elif in_doubt:
             raise MustRunAloneError
@@ -202,7 +203,7 @@ class _Merge:
         if self._one("select exists (select from incoming_senders where user_ref <> '')"):
             self._execute("resolve_references")
         if not self._alone:
-            self._execute("insert_senders")
+            self._find_senders()
         self._cursor.execute("analyze resolved_people (person)")
         self._execute("resolve_senders")
         self._cursor.execute("analyze resolved_senders (sender, user_id)")
@@ -217,6 +218,11 @@ class _Merge:
         for name in ("note_older_names", "update_users", "upsert_activity"):
             self._execute(name)
         return settled
+
+    def _find_senders(self) -> None:
+        if self._execute("find_senders") < self._sent.get("senders", 0):
+            self._execute("insert_senders")
+            self._execute("find_new_senders")
 
     # --- What they wrote, and their conversations ------------------------------------------------
 

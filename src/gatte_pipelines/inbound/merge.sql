@@ -143,6 +143,10 @@ create temporary table if not exists resolved_people (
     is_disputed boolean not null,
     lost boolean not null
 ) on commit delete rows;
+create temporary table if not exists known_senders (
+    sender int not null,
+    sender_id bigint not null
+) on commit delete rows;
 -- Whose a sender is, after from_us until to_us; all time but where a number changed hands.
 create temporary table if not exists resolved_senders (
     sender int not null,
@@ -459,29 +463,12 @@ left join pipeline.user_merges as m on m.from_user_id = s.user_ref::uuid
 left join users as u on u.id = s.user_ref::uuid
 where s.user_ref <> '';
 
--- name: insert_senders
-insert into pipeline.senders (phone_key, bsuid, wa_id, name, parent_bsuid, user_ref)
-select
-    phone_key,
-    bsuid,
-    wa_id,
-    name,
-    parent_bsuid,
-    user_ref
-from incoming_senders
-order by phone_key, bsuid, wa_id, name, parent_bsuid, user_ref
-on conflict (phone_key, bsuid, wa_id, name, parent_bsuid, user_ref) do nothing;
-
--- name: resolve_senders
-insert into resolved_senders
+-- name: find_senders
+insert into known_senders
 select
     i.sender,
-    s.sender_id,
-    r.user_id,
-    -1,
-    9223372036854775807
+    s.sender_id
 from incoming_senders as i
-inner join resolved_people as r on i.person = r.person
 inner join pipeline.senders as s
     on
         i.phone_key = s.phone_key
@@ -490,6 +477,56 @@ inner join pipeline.senders as s
         and i.name = s.name
         and i.parent_bsuid = s.parent_bsuid
         and i.user_ref = s.user_ref;
+
+-- name: insert_senders
+insert into pipeline.senders (phone_key, bsuid, wa_id, name, parent_bsuid, user_ref)
+select
+    i.phone_key,
+    i.bsuid,
+    i.wa_id,
+    i.name,
+    i.parent_bsuid,
+    i.user_ref
+from incoming_senders as i
+where
+    not exists (
+        select from known_senders as k
+        where k.sender = i.sender
+    )
+order by i.phone_key, i.bsuid, i.wa_id, i.name, i.parent_bsuid, i.user_ref
+on conflict (phone_key, bsuid, wa_id, name, parent_bsuid, user_ref) do nothing;
+
+-- name: find_new_senders
+-- Ours and those that another loader committed meanwhile.
+insert into known_senders
+select
+    i.sender,
+    s.sender_id
+from incoming_senders as i
+inner join pipeline.senders as s
+    on
+        i.phone_key = s.phone_key
+        and i.bsuid = s.bsuid
+        and i.wa_id = s.wa_id
+        and i.name = s.name
+        and i.parent_bsuid = s.parent_bsuid
+        and i.user_ref = s.user_ref
+where not exists (
+    select from known_senders as k
+    where k.sender = i.sender
+);
+
+-- name: resolve_senders
+insert into resolved_senders
+select
+    i.sender,
+    k.sender_id,
+    r.user_id,
+    -1,
+    9223372036854775807
+from incoming_senders as i
+inner join resolved_people as r on i.person = r.person
+inner join known_senders as k on i.sender = k.sender;
 
 -- name: touch_users
 insert into touched_users
