@@ -203,8 +203,8 @@ class MessageFact(PipelineBase):
 
     ``sender_id`` is who it came from or went to. ``is_told_by_chatbot``: no webhook told of it yet,
     so instant, role and content are the chatbot's. ``told_at`` is the instant of the chatbot's
-    event of which mode, flow, model, tokens and intent are, ``told_sender_id`` whom that named; null
-    where there was none.
+    event of which mode, flow, model, tokens and intent are, ``told_sender_id`` whom that named;
+    null where there was none.
     """
 
     __tablename__ = "message_facts"
