@@ -370,7 +370,7 @@ def _phone(
             continue
         numbers.append(phone_key(phone))
         if move.moves_number:
-            forms.append(((move.at, 1, id_of(move.key)), phone))
+            forms.append(((move.at, 1, ""), phone))
     if forms:
         return "+" + max(forms)[1]
     return "+" + min(numbers) if numbers else PLACEHOLDER

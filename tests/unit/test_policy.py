@@ -222,6 +222,33 @@ def test_a_change_to_the_other_form_of_the_same_number_leaves_one_client() -> No
     assert Identity("wa_id", FORM_OF_A, 5, None) in client.identities
 
 
+def test_a_number_that_begins_with_a_change_taken_in_is_known_from_after_it() -> None:
+    moved = number_change(5, A, B)._replace(is_settled=True)
+    users = [user(1), user(2)]
+    mine = [
+        Claim(users[0].user_id, "phone_key", A, 5, 5),
+        Claim(users[0].user_id, "phone_key", B, 5),
+    ]
+    before = Claim(users[1].user_id, "phone_key", B, 5, 5)
+    records = [Record(A, 5), Record(B, 5), Record(B, 6)]
+    clients = Case(records, [moved], [*mine, before], users).clients()
+    assert [client.merged for client in clients] == [[], []]
+    assert {c.user_id: sorted(c.senders) for c in clients} == {
+        users[0].user_id: [Held(1, ALWAYS_FROM, 5), Held(2, 5, ALWAYS_TO)],
+        users[1].user_id: [Held(2, ALWAYS_FROM, 5)],
+    }
+
+
+def test_a_number_that_begins_with_a_change_not_yet_taken_in_is_known_from_before_it() -> None:
+    (known,) = users = [user(1)]
+    claims = [Claim(known.user_id, "phone_key", A, 5)]
+    clients = Case([Record(A, 5), Record(A, 6)], [number_change(5, A, B)], claims, users).clients()
+    assert {c.user_id: sorted(c.senders) for c in clients} == {
+        known.user_id: [Held(1, ALWAYS_FROM, 5)],
+        None: [Held(1, 5, ALWAYS_TO)],
+    }
+
+
 def test_a_change_of_somebody_who_never_wrote_is_nobody() -> None:
     assert Case([], [number_change(5, A, B)]).clients() == []
 
@@ -338,6 +365,7 @@ _RECORDS = st.builds(
     at=_INSTANTS,
     bsuid=_BSUIDS,
     parent_bsuid=st.sampled_from(["", "", "", PARENT]),
+    wa_id=st.just(""),
     user_id=st.none() | _USER_IDS,
 ).filter(lambda record: bool(record.phone or record.bsuid or record.parent_bsuid))
 _CHANGES = st.builds(

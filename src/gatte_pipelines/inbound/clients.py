@@ -98,8 +98,8 @@ def derive_users(cursor: psycopg.Cursor[Any]) -> None:
     cursor.execute(_SQL["find_phones"])
     changed = [
         (user_id, wanted)
-        for user_id, phone, received, keys in cursor
-        if (wanted := _choose_phone(phone, received, keys)) != phone
+        for user_id, phone, received, keys, is_chatbots in cursor
+        if (wanted := _choose_phone(phone, received, keys, is_chatbots=is_chatbots)) != phone
     ]
     if changed:
         users = [user_id for user_id, _ in changed]
@@ -109,11 +109,12 @@ def derive_users(cursor: psycopg.Cursor[Any]) -> None:
         cursor.execute(_SQL["set_phones"], {"users": users, "phones": phones})
 
 
-def _choose_phone(phone: str, received: str | None, keys: list[str]) -> str:
-    """The form last received of a number that the client still has, else what is known of one."""
+def _choose_phone(phone: str, received: str | None, keys: list[str], *, is_chatbots: bool) -> str:
+    """The form last received of a number that the client still has, else the least one told."""
     if received is not None:
         return received
-    if not phone.startswith(BSUID_PLACEHOLDER_PREFIX) and phone_key(phone) in keys:
+    known = keys if is_chatbots else keys[:1]
+    if not phone.startswith(BSUID_PLACEHOLDER_PREFIX) and phone_key(phone) in known:
         return phone
     if keys:
         return to_phone(keys[0])

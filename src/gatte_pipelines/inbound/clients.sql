@@ -124,7 +124,8 @@ select
     new_wa_id,
     new_bsuid,
     new_parent_bsuid,
-    change_id
+    change_id,
+    is_settled
 from pipeline.identity_changes
 where
     old_phone_key = any(%(phone_keys)s)
@@ -139,7 +140,8 @@ select
     i.user_id,
     i.kind,
     i.value,
-    (extract(epoch from i.valid_from) * 1000000)::bigint as since_us
+    (extract(epoch from i.valid_from) * 1000000)::bigint as since_us,
+    (extract(epoch from i.valid_to) * 1000000)::bigint as until_us
 from pipeline.user_identities as i
 where
     (
@@ -651,7 +653,12 @@ select
         when a.phone_message_id = 'ffffffff-ffff-ffff-ffff-ffffffffffff'
             then (
                 select max(h.phone) from settled_phones as h
-                where h.user_id = t.user_id and h.changed_at = a.phone_at
+                inner join pipeline.user_identities as i
+                    on h.phone_key = i.value and i.kind = 'phone_key' and i.valid_to is null
+                where
+                    h.user_id = t.user_id
+                    and h.changed_at = a.phone_at
+                    and i.user_id = t.user_id
             )
         else (
             select '+' || s.wa_id from pipeline.message_facts as f
@@ -663,7 +670,11 @@ select
         select i.value from pipeline.user_identities as i
         where i.user_id = t.user_id and i.kind = 'phone_key' and i.valid_to is null
         order by i.value
-    ) as phone_keys
+    ) as phone_keys,
+    -- The chatbot wrote this row, or into it: its number is the one the chatbot looks for.
+    u.is_client
+    or a.chatbot_named_at is not null
+    or num_nonnulls(u.email, u.company, u.login_token) > 0 as is_chatbots
 from settled_users as t
 inner join users as u on t.user_id = u.id
 inner join pipeline.user_activity as a on t.user_id = a.user_id

@@ -670,8 +670,22 @@ from (
                     or (t.phone_at, t.phone_message_id) > (a.phone_at, a.phone_message_id)
                 )
             )
-            -- What the chatbot calls a client is better than a placeholder.
-            or (t.phone_at is null and t.told_phone is not null and starts_with(v.phone, '~b'))
+            -- What the chatbot calls a client is better than a placeholder; of several numbers the
+            -- least, but where the chatbot wrote into the row: it looks for the one there.
+            or (
+                t.phone_at is null
+                and t.told_phone is not null
+                and (
+                    starts_with(v.phone, '~b')
+                    or (
+                        a.phone_at is null
+                        and t.told_phone < v.phone
+                        and not v.is_client
+                        and a.chatbot_named_at is null
+                        and num_nonnulls(v.email, v.company, v.login_token) = 0
+                    )
+                )
+            )
         )
         and not exists (
             select from users as o
@@ -1875,11 +1889,14 @@ select
 from merged;
 
 -- name: expire_contexts
--- Contexts of conversations that this chunk closed: gone with the conversation.
+-- Contexts of conversations that this chunk closed: gone with the conversation. And of those whose
+-- last message turned out to be older than a context lives.
 with ended as (
     delete from session_context as s
     using islands as i
-    where s.conversation_id = i.conversation_id and i.status = 'closed'
+    where
+        s.conversation_id = i.conversation_id
+        and (i.status = 'closed' or i.span_to + %(context_ttl)s <= pipeline.clock())
     returning s.conversation_id
 )
 

@@ -40,6 +40,7 @@ class NumberChange(NamedTuple):
     new_bsuid: str
     new_parent_bsuid: str
     change_id: UUID | None = None
+    is_settled: bool = False
 
 
 class Seen(NamedTuple):
@@ -65,6 +66,7 @@ class Claim(NamedTuple):
     kind: str
     value: str
     since_us: int
+    until_us: int | None = None
 
 
 class KnownUser(NamedTuple):
@@ -207,13 +209,20 @@ def divide(
         told.append((change, labels[0]))
         if change.new_wa_id:
             _note_first(wa_ids[change.new_phone_key, new_part], change.new_wa_id, at_us)
+    taken_in = find_cuts(change for change in changes if change.is_settled)
     claims_of: dict[UUID, list[tuple[int, str, str, _Label]]] = defaultdict(list)
     known = {user.user_id: user for user in users}
     for claim in claims:
         if claim.user_id in known:
             part = 0
             if claim.kind == "phone_key":
-                part = bisect_left(cuts.get(claim.value, ()), claim.since_us)
+                # What begins at a cut that was known when it was written begins after it, unless
+                # it ends there too.
+                is_after = claim.until_us != claim.since_us and claim.since_us in taken_in.get(
+                    claim.value, ()
+                )
+                find = bisect_right if is_after else bisect_left
+                part = find(cuts.get(claim.value, ()), claim.since_us)
             label = (claim.kind, claim.value, part)
             graph.find(label)
             claims_of[claim.user_id].append((claim.since_us, claim.kind, claim.value, label))
