@@ -171,7 +171,7 @@ def divide(
 
     Returns:
         The clients that were seen or are claimed. Each user stays with the client that has its
-        earliest identity; where several do, the one the chatbot knows most of stays.
+        earliest record or identity; where several do, the one the chatbot knows most of stays.
     """
     changes = list(changes)
     cuts = find_cuts(changes)
@@ -240,9 +240,17 @@ def divide(
             client.senders.append(held)
         if record.user_id is not None:
             client.former.add(record.user_id)
+    # Who has records belongs where the earliest of them are; only who has none is known by claims.
+    records_of: dict[UUID, list[tuple[int, str, str, _Label]]] = defaultdict(list)
+    for record in seen:
+        if record.user_id in claims_of:
+            label = ("sender", str(record.sender_id), record.part)
+            records_of[record.user_id].append((record.first_us, "", "", label))
+    written = {graph.find(label) for label in first if label[0] == "sender"}
     homes: dict[_Label, list[KnownUser]] = defaultdict(list)
     for user_id, theirs in claims_of.items():
-        home = graph.find(min(theirs)[3])
+        alive = [claim for claim in theirs if graph.find(claim[3]) in written]
+        home = graph.find(min([*records_of[user_id], *(alive or theirs)])[3])
         homes[home].append(known[user_id])
         clients[home].former.add(user_id)
     for root, here in homes.items():
