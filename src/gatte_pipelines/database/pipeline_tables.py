@@ -359,7 +359,7 @@ class SenderRow(PipelineBase):
 
 
 class MessageChangeRow(PipelineBase):
-    """An edit or a revoke; ``content`` only while the message has not arrived.
+    """An edit or a revoke; ``content`` only while it waits for its message.
 
     ``edit_id`` is of its own provider id, since it may be edited in turn; ``change_id`` is of all
     it says, so that two that contradict each other are two.
@@ -373,9 +373,11 @@ class MessageChangeRow(PipelineBase):
     changed_at: Mapped[datetime] = mapped_column(Timestamp)
     is_revoke: Mapped[bool] = mapped_column(Boolean)
     content: Mapped[str | None] = mapped_column(Text)
+    is_applied: Mapped[bool] = mapped_column(Boolean, server_default=text("false"))
 
     __table_args__ = (
         Index("message_changes_edit_id_idx", "edit_id"),
+        Index("message_changes_waiting_idx", "target_id", postgresql_where=text("not is_applied")),
         Index("message_changes_target_id_idx", "target_id"),
     )
 

@@ -73,34 +73,15 @@ from (
 where c.id = l.id and l.last_at + %(idle)s < pipeline.clock();
 
 -- name: drop_waiting_changes
--- Edits and revokes whose message did not come: neither what they change nor, where that is a
--- change itself, what it changes in the end. One that a loader is working on is left to the next
--- run.
+-- Edits and revokes whose message did not come. One that a loader is working on is left to the
+-- next run.
 delete from pipeline.message_changes
 where change_id in (
     select h.change_id
     from pipeline.message_changes as h
     where
         h.changed_at < pipeline.clock() - %(waiting)s
-        -- Applied edits are the most, and known by their empty content.
-        and (h.is_revoke or h.content is not null)
-        and not exists (
-            with recursive up as (
-                select
-                    h.target_id as id,
-                    1 as hops
-                union
-                select
-                    o.target_id,
-                    u.hops + 1
-                from up as u
-                inner join pipeline.message_changes as o on u.id = o.edit_id
-                where u.hops < 32
-            )
-
-            select from up as u
-            inner join messages as m on u.id = m.id
-        )
+        and not h.is_applied
     order by h.change_id
     limit %(page_size)s
     for update skip locked

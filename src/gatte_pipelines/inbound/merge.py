@@ -245,10 +245,11 @@ class _Merge:
             self._take_inserted("changes", sent)
         if self._one(_HAS_WORK):
             inserted = self._derive_conversations()
-        if has_changes or (
-            inserted and self._one("select exists (select from pipeline.message_changes)")
-        ):
+        if has_changes or (inserted and self._one(_HAS_WAITING_CHANGES)):
+            self._execute("find_change_tree")
+            self._cursor.execute("analyze change_tree")
             self._execute("apply_changes")
+            self._execute("empty_applied")
         self._execute("expire_contexts")
         self._execute("build_contexts")
         self._execute("mark_context")
@@ -268,6 +269,7 @@ class _Merge:
             return 0
         if not self._alone and self._count("count_taken_from_others"):
             raise MustRunAloneError
+        self._cursor.execute("analyze arrivals (id, unit, user_id, old_user_id)")
         self._execute("update_messages")
         self._execute("note_changed")
         self._execute("update_facts")
@@ -352,6 +354,10 @@ _HAS_WORK = (
     "select exists (select from arrivals where old_conversation_id is null) "
     "or exists (select from disturbed) or exists (select from new_events) "
     "or exists (select from arrivals where takes_facts)"
+)
+_HAS_WAITING_CHANGES = (
+    "select exists (select from pipeline.message_changes as h inner join arrivals as a "
+    "on h.target_id = a.id where not h.is_applied)"
 )
 _HAS_BETTER = "select exists (select from arrivals where old_user_id is not null and takes_body)"
 _MOVE = (

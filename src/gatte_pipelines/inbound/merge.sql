@@ -254,6 +254,10 @@ create temporary table if not exists islands (
     needs_mode boolean not null,
     has_events boolean not null
 ) on commit delete rows;
+create temporary table if not exists change_tree (
+    root uuid not null,
+    change_id uuid not null
+) on commit delete rows;
 create temporary table if not exists changed_messages (
     message_id uuid not null,
     conversation_id uuid not null
@@ -843,9 +847,41 @@ from (
         ) as takes_facts
     from arrivals as b
     inner join incoming_messages as m on b.unit = m.unit
-    inner join messages as x on b.id = x.id
-    inner join conversations as c on x.conversation_id = c.id
-    inner join pipeline.message_facts as f on b.id = f.message_id
+    -- Probes, as in find_arrivals: a file that comes again must not make us read whole tables.
+    cross join
+        lateral (
+            select
+                k.tokens_used,
+                k.intent_detected,
+                k.created_at,
+                k.role,
+                k.content
+            from messages as k
+            where k.id = b.id
+            order by k.id
+            limit 1
+        ) as x
+    cross join
+        lateral (
+            select k.user_id from conversations as k
+            where k.id = b.old_conversation_id
+            order by k.id
+            limit 1
+        ) as c
+    cross join
+        lateral (
+            select
+                k.is_told_by_chatbot,
+                k.author,
+                k.mode,
+                k.current_flow,
+                k.model,
+                k.told_at
+            from pipeline.message_facts as k
+            where k.message_id = b.id
+            order by k.message_id
+            limit 1
+        ) as f
     left join incoming_facts as t on b.id = t.id
     where b.old_conversation_id is not null
 ) as y
@@ -1698,9 +1734,10 @@ from incoming_changes
 order by change_id
 on conflict (change_id) do nothing;
 
--- name: apply_changes
+-- name: find_change_tree
 -- An edit of an edit is an edit of the first message: from the new changes up to what they change
 -- in the end, and from there, or from a message that is new, down to all of its changes.
+insert into change_tree (root, change_id)
 with recursive up as (
     select c.target_id as id from incoming_changes as c
     union
@@ -1717,7 +1754,8 @@ roots as (
         )
     union
     select a.id from arrivals as a
-    where a.old_conversation_id is null
+    inner join pipeline.message_changes as h on a.id = h.target_id
+    where a.old_conversation_id is null and not h.is_applied
 ),
 
 down as (
@@ -1735,16 +1773,22 @@ down as (
         h.edit_id
     from down as d
     inner join pipeline.message_changes as h on d.edit_id = h.target_id
-),
+)
 
-winners as (
-    select distinct on (d.root)
-        d.root,
+select
+    root,
+    change_id
+from down;
+
+-- name: apply_changes
+with winners as (
+    select distinct on (t.root)
+        t.root,
         h.is_revoke,
         h.content
-    from down as d
-    inner join pipeline.message_changes as h on d.change_id = h.change_id
-    order by d.root asc, h.is_revoke desc, h.changed_at desc, h.change_id desc
+    from change_tree as t
+    inner join pipeline.message_changes as h on t.change_id = h.change_id
+    order by t.root asc, h.is_revoke desc, h.changed_at desc, h.change_id desc
 ),
 
 applied as (
@@ -1756,15 +1800,6 @@ applied as (
         and m.content <> ''
         and (w.is_revoke or w.content is not null)
     returning m.id, m.conversation_id
-),
-
-emptied as (
-    -- Applied or outdone, the text is no longer needed here.
-    update pipeline.message_changes as h
-    set content = null
-    from down as d
-    inner join messages as m on d.root = m.id
-    where h.change_id = d.change_id and h.content is not null
 )
 
 insert into changed_messages
@@ -1772,6 +1807,16 @@ select
     id,
     conversation_id
 from applied;
+
+-- name: empty_applied
+-- Applied or outdone, the text is no longer needed here.
+update pipeline.message_changes as h
+set
+    content = null,
+    is_applied = true
+from change_tree as t
+inner join messages as m on t.root = m.id
+where h.change_id = t.change_id and not h.is_applied;
 
 -- name: insert_reactions
 with merged as (

@@ -31,8 +31,12 @@ create table pipeline.message_changes (
     changed_at timestamptz not null,
     is_revoke boolean not null,
     content text,
+    is_applied boolean default false not null,
     primary key (change_id)
 );
+-- The few that wait for their message.
+create index message_changes_waiting_idx
+on pipeline.message_changes (target_id) where not is_applied;
 create index message_changes_edit_id_idx on pipeline.message_changes (edit_id);
 create index message_changes_target_id_idx on pipeline.message_changes (target_id);
 
