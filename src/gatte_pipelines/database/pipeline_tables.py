@@ -426,10 +426,15 @@ class IdentityChangeRow(PipelineBase):
     new_parent_bsuid: Mapped[str] = mapped_column(Text)
     is_settled: Mapped[bool] = mapped_column(Boolean, server_default=text("false"))
 
-    __table_args__ = tuple(
-        Index(f"identity_changes_{side}_{kind}_idx", f"{side}_{kind}")
-        for side in ("old", "new")
-        for kind in ("phone_key", "bsuid", "parent_bsuid")
+    __table_args__ = (
+        Index(
+            "identity_changes_waiting_idx", "changed_at", postgresql_where=text("not is_settled")
+        ),
+        *(
+            Index(f"identity_changes_{side}_{kind}_idx", f"{side}_{kind}")
+            for side in ("old", "new")
+            for kind in ("phone_key", "bsuid", "parent_bsuid")
+        ),
     )
 
 

@@ -321,7 +321,7 @@ inner join (
     select
         k.kind,
         k.value,
-        case when c.is_settled then c.changed_at else 'infinity' end as until_at
+        'infinity'::timestamptz as until_at
     from pipeline.identity_changes as c
     cross join
         lateral (
@@ -333,7 +333,21 @@ inner join (
             ('parent_bsuid', c.old_parent_bsuid),
             ('parent_bsuid', c.new_parent_bsuid)
         ) as k (kind, value)
-    where k.value <> '' and (not c.is_settled or (c.moves_number and k.kind = 'phone_key'))
+    where not c.is_settled and k.value <> ''
+    union all
+    select
+        'phone_key',
+        c.old_phone_key,
+        c.changed_at
+    from pipeline.identity_changes as c
+    where c.moves_number
+    union all
+    select
+        'phone_key',
+        c.new_phone_key,
+        c.changed_at
+    from pipeline.identity_changes as c
+    where c.moves_number
 ) as c on i.kind = c.kind and i.value = c.value
 where c.until_at >= to_timestamp(i.first_us / 1000000.0::float8);
 

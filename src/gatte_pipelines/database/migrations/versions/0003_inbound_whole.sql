@@ -70,6 +70,9 @@ create table pipeline.identity_changes (
     is_settled boolean default false not null,
     primary key (change_id)
 );
+-- The few of which nobody is known yet.
+create index identity_changes_waiting_idx
+on pipeline.identity_changes (changed_at) where not is_settled;
 create index identity_changes_old_phone_key_idx on pipeline.identity_changes (old_phone_key);
 create index identity_changes_new_phone_key_idx on pipeline.identity_changes (new_phone_key);
 create index identity_changes_old_bsuid_idx on pipeline.identity_changes (old_bsuid);
