@@ -269,7 +269,10 @@ def _apply(
         _SQL["lower_created"], {"users": kept, "firsts": [client.first_us for client in clients]}
     )
     settled = sorted({change_id for client in clients for change_id in client.changes})
-    cursor.execute(_SQL["note_settled"], {"changes": settled})
+    cursor.execute(
+        _SQL["note_settled"],
+        {"settled": settled, "changes": [change.change_id for change in changes]},
+    )
     for name in ("move_events", "move_opt_outs", "resolve_settled", "forget_settled"):
         cursor.execute(_SQL[name])
 

@@ -45,7 +45,7 @@ doubted as (
         select
             k.kind,
             k.value,
-            case when c.is_settled then c.changed_at else 'infinity' end as until_at
+            'infinity'::timestamptz as until_at
         from pipeline.identity_changes as c
         cross join
             lateral (
@@ -57,7 +57,21 @@ doubted as (
                 ('parent_bsuid', c.old_parent_bsuid),
                 ('parent_bsuid', c.new_parent_bsuid)
             ) as k (kind, value)
-        where k.value <> '' and (not c.is_settled or (c.moves_number and k.kind = 'phone_key'))
+        where not c.is_settled and k.value <> ''
+        union all
+        select
+            'phone_key',
+            c.old_phone_key,
+            c.changed_at
+        from pipeline.identity_changes as c
+        where c.moves_number
+        union all
+        select
+            'phone_key',
+            c.new_phone_key,
+            c.changed_at
+        from pipeline.identity_changes as c
+        where c.moves_number
     ) as c on i.kind = c.kind and i.value = c.value
     where c.until_at >= to_timestamp(i.first_us / 1000000.0::float8)
 )
@@ -491,9 +505,12 @@ select
 from unnest(%(users)s::uuid[], %(disturbed)s::boolean[]) as n (user_id, is_disturbed);
 
 -- name: note_settled
+-- A change of a client who turned out to be nobody waits again.
 update pipeline.identity_changes
-set is_settled = true
-where change_id = any(%(changes)s::uuid[]) and not is_settled;
+set is_settled = change_id = any(%(settled)s::uuid[])
+where
+    change_id = any(%(changes)s::uuid[])
+    and is_settled <> (change_id = any(%(settled)s::uuid[]));
 
 -- name: hold_phones
 insert into settled_phones (user_id, changed_at, phone, phone_key)
@@ -515,14 +532,46 @@ from unnest(%(users)s::uuid[], %(firsts)s::bigint[]) as n (user_id, first_us)
 where u.id = n.user_id and u.created_at > to_timestamp(n.first_us / 1000000.0::float8);
 
 -- name: move_events
-update pipeline.conversation_events as e
-set user_id = s.user_id
-from settled_senders as s
+-- Who loses all events to others stands as if none had ever come: what they said goes with them.
+with moving as (
+    select
+        e.event_id,
+        e.user_id as former_user_id,
+        s.user_id
+    from pipeline.conversation_events as e
+    inner join settled_senders as s
+        on
+            e.sender_id = s.sender_id
+            and e.user_id <> s.user_id
+            and (extract(epoch from e.at) * 1000000)::bigint > s.from_us
+            and (extract(epoch from e.at) * 1000000)::bigint <= s.to_us
+),
+
+moved as (
+    update pipeline.conversation_events as e
+    set user_id = g.user_id
+    from moving as g
+    where e.event_id = g.event_id
+)
+
+update conversations as c
+set
+    status = 'closed',
+    closed_at = coalesce(c.closed_at, c.started_at),
+    transferred_to = null
 where
-    e.sender_id = s.sender_id
-    and e.user_id <> s.user_id
-    and (extract(epoch from e.at) * 1000000)::bigint > s.from_us
-    and (extract(epoch from e.at) * 1000000)::bigint <= s.to_us;
+    c.user_id in (select g.former_user_id from moving as g)
+    and (c.status in ('waiting', 'transferred') or c.transferred_to is not null)
+    and not exists (
+        select from pipeline.conversation_events as e
+        where
+            e.user_id = c.user_id
+            and e.event_id not in (select g.event_id from moving as g)
+    )
+    and not exists (
+        select from moving as g
+        where g.user_id = c.user_id
+    );
 
 -- name: move_opt_outs
 update pipeline.opt_outs as o

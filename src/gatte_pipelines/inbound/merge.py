@@ -307,7 +307,7 @@ class _Merge:
                 self._execute(name)
         if self._one("select exists (select from islands where needs_mode)"):
             self._execute("derive_modes")
-        if self._one("select exists (select from arrivals where takes_facts)"):
+        if self._one("select exists (select from arrivals where old_user_id is not null)"):
             self._execute("derive_modes_told_again")
         return inserted
 
@@ -353,7 +353,7 @@ _COPY = {
 _HAS_WORK = (
     "select exists (select from arrivals where old_conversation_id is null) "
     "or exists (select from disturbed) or exists (select from new_events) "
-    "or exists (select from arrivals where takes_facts)"
+    "or exists (select from arrivals where old_user_id is not null)"
 )
 _HAS_WAITING_CHANGES = (
     "select exists (select from pipeline.message_changes as h inner join arrivals as a "

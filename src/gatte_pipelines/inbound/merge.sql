@@ -1365,7 +1365,17 @@ left join reached as h
             where o.user_id = p.user_id
             order by o.at
             limit 1
-        ) is null;
+        ) is null
+        -- Nor of the client whose the row was.
+        and (
+            h.user_id = p.user_id
+            or (
+                select o.at from pipeline.conversation_events as o
+                where o.user_id = h.user_id
+                order by o.at
+                limit 1
+            ) is null
+        );
 
 -- name: record_joined
 -- What joining conversations removes and moves, for 30 days.
@@ -1703,7 +1713,7 @@ where
     and (c.mode::text <> y.mode or c.current_flow is distinct from y.current_flow);
 
 -- name: derive_modes_told_again
--- Facts that came for messages that stand where they stood.
+-- Facts and better records that came for messages that stand where they stood.
 update conversations as c
 set
     mode = y.mode::conversation_mode,
@@ -1715,7 +1725,7 @@ from (
         n.current_flow
     from (
         select distinct old_conversation_id as conversation_id from arrivals
-        where old_user_id is not null and takes_facts
+        where old_user_id is not null
     ) as o
     left join lateral (
         select
