@@ -79,6 +79,12 @@ class Stream:
         """All that the units mean."""
         return [record for unit in self.units for record in unit.records]
 
+    @property
+    def has_disputed_roles(self) -> bool:
+        """Whether records of one message say otherwise who wrote it."""
+        said = {(r.key, r.role) for r in self.records if isinstance(r, Said)}
+        return len({key for key, _ in said}) < len(said)
+
 
 @dataclass(frozen=True)
 class _Setting:
