@@ -143,6 +143,27 @@ CATALOGUE: dict[str, dict[str, Kind]] = {
         "refused_role": _PLAIN,
     },
     "pipeline.staff_notices": {"notice_key": _PLAIN, "kind": _PLAIN},
+    "pipeline.plans": {
+        "pipeline": _PLAIN,
+        "parameters": _PLAIN,  # enumerations, instants and ids
+        "contents": _PLAIN,  # counts and checksums of ids
+        "reason": _PLAIN,
+    },
+    "pipeline.privacy_ledger": {"entry": _PLAIN, "previous_hash": _PLAIN, "hash": _PLAIN},
+    "pipeline.retention_holds": {
+        "table_name": _PLAIN,
+        "reason": _PERSONAL,  # free text of the officer
+        "owner": _PERSONAL,
+    },
+    "pipeline.retention_exemptions": {"rule": _PLAIN, "table_name": _PLAIN, "basis": _PLAIN},
+    "pipeline.subject_requests": {"kind": _PLAIN, "state": _PLAIN},
+    "pipeline.external_tasks": {
+        "system": _PLAIN,
+        "reference": _PERSONAL,  # leads back to the person in the other system
+        "state": _PLAIN,
+    },
+    "pipeline.erased_messages": {},
+    "pipeline.ticket_digests": {"digest": _PERSONAL},  # of free text: a short one can be guessed
 }
 """Kind of each text, varchar, json and bytea column, by ``schema.table`` and column."""
 

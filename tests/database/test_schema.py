@@ -110,7 +110,11 @@ def test_every_enum_has_the_values_of_doc01_in_its_order(database: TestDatabase)
 def test_the_triggers_on_the_nine_are_the_listed_ones(database: TestDatabase) -> None:
     with database.connect("owner") as connection:
         rows = connection.execute(
-            text("select tgrelid::regclass::text, tgname from pg_trigger where not tgisinternal")
+            text(
+                "select c.relname, t.tgname from pg_trigger as t "
+                "join pg_class as c on c.oid = t.tgrelid "
+                "where not t.tgisinternal and c.relnamespace = 'public'::regnamespace"
+            )
         )
         found: dict[str, set[str]] = {name: set() for name in NINE}
         for table, name in rows:

@@ -75,6 +75,11 @@ class Run(PipelineBase):
             "outcome in ('completed', 'skipped', 'needs_approval', 'failed')", name="runs_outcome"
         ),
         Index("runs_pipeline_started_at_idx", "pipeline", "started_at"),
+        Index(
+            "runs_with_text_idx",
+            "started_at",
+            postgresql_where=text("error is not null or report -> 'notes' <> '[]'::jsonb"),
+        ),
     )
 
 
@@ -119,6 +124,7 @@ class InboundBatch(PipelineBase):
 
     __table_args__ = (
         CheckConstraint("state in ('loading', 'done')", name="inbound_batches_state"),
+        Index("inbound_batches_first_seen_at_idx", "first_seen_at"),
     )
 
 
@@ -143,7 +149,10 @@ class QuarantinedRecord(PipelineBase):
     attempts: Mapped[int] = mapped_column(Integer, server_default=text("0"))
     last_attempt_at: Mapped[datetime | None] = mapped_column(Timestamp)
 
-    __table_args__ = (Index("quarantine_reason_idx", "reason", "quarantined_at"),)
+    __table_args__ = (
+        Index("quarantine_reason_idx", "reason", "quarantined_at"),
+        Index("quarantine_quarantined_at_idx", "quarantined_at"),
+    )
 
 
 class UserIdentity(PipelineBase):
@@ -392,6 +401,12 @@ class MessageReaction(PipelineBase):
     reaction_id: Mapped[UUID] = mapped_column()
     emoji: Mapped[str | None] = mapped_column(Text)
 
+    __table_args__ = (
+        Index(
+            "message_reactions_emoji_idx", "reacted_at", postgresql_where=text("emoji is not null")
+        ),
+    )
+
 
 class ButtonReplyRow(PipelineBase):
     """The press of a button: of which message of ours (``context_id``), and what it stood for."""
@@ -402,7 +417,14 @@ class ButtonReplyRow(PipelineBase):
     context_id: Mapped[UUID | None] = mapped_column()
     payload: Mapped[str | None] = mapped_column(Text)
 
-    __table_args__ = (Index("button_replies_context_id_idx", "context_id"),)
+    __table_args__ = (
+        Index("button_replies_context_id_idx", "context_id"),
+        Index(
+            "button_replies_payload_idx",
+            "message_id",
+            postgresql_where=text("payload is not null"),
+        ),
+    )
 
 
 class IdentityChangeRow(PipelineBase):
@@ -503,3 +525,148 @@ class UndoRecord(PipelineBase):
         CheckConstraint("kind in ('users', 'conversations')", name="undo_records_kind"),
         Index("undo_records_expires_at_idx", "expires_at"),
     )
+
+
+class PlanRow(PipelineBase):
+    """What a run would change, stored for a person to approve (S11).
+
+    ``parameters`` are those of the operation; ``contents`` names the rows by rule: count, oldest
+    instant and a checksum of the ids, so that a plan whose rows changed is refused.
+    """
+
+    __tablename__ = "plans"
+
+    plan_id: Mapped[UUID] = mapped_column(primary_key=True)
+    pipeline: Mapped[str] = mapped_column(Text)
+    as_of: Mapped[datetime] = mapped_column(Timestamp)
+    parameters: Mapped[dict[str, Any]] = mapped_column(JSONB)
+    contents: Mapped[dict[str, Any]] = mapped_column(JSONB)
+    reason: Mapped[str | None] = mapped_column(Text)
+    made_at: Mapped[datetime] = mapped_column(Timestamp, server_default=_now())
+    expires_at: Mapped[datetime] = mapped_column(Timestamp)
+    executed_at: Mapped[datetime | None] = mapped_column(Timestamp)
+
+    __table_args__ = (Index("plans_expires_at_idx", "expires_at"),)
+
+
+class LedgerRow(PipelineBase):
+    """One entry of the privacy ledger: canonical JSON, ids only, chained by SHA-256.
+
+    ``hash`` is that of ``previous_hash`` and ``entry``. A trigger refuses every change.
+    """
+
+    __tablename__ = "privacy_ledger"
+
+    seq: Mapped[int] = mapped_column(BigInteger, primary_key=True, autoincrement=False)
+    entry: Mapped[str] = mapped_column(Text)
+    previous_hash: Mapped[str] = mapped_column(Text)
+    hash: Mapped[str] = mapped_column(Text)
+
+
+class RetentionHold(PipelineBase):
+    """What must be kept for now: a whole subject (``users``) or a row; ends by date or release."""
+
+    __tablename__ = "retention_holds"
+
+    hold_id: Mapped[UUID] = mapped_column(primary_key=True)
+    table_name: Mapped[str] = mapped_column(Text)
+    row_id: Mapped[UUID] = mapped_column()
+    reason: Mapped[str] = mapped_column(Text)
+    owner: Mapped[str] = mapped_column(Text)
+    placed_at: Mapped[datetime] = mapped_column(Timestamp)
+    ends_at: Mapped[datetime | None] = mapped_column(Timestamp)
+    released_at: Mapped[datetime | None] = mapped_column(Timestamp)
+
+    __table_args__ = (
+        CheckConstraint(
+            "table_name in ('users', 'conversations', 'messages', 'session_context', 'tickets', "
+            "'leads', 'appointments', 'services', 'certificates')",
+            name="retention_holds_table_name",
+        ),
+        Index(
+            "retention_holds_row_idx",
+            "table_name",
+            "row_id",
+            postgresql_where=text("released_at is null"),
+        ),
+    )
+
+
+class RetentionExemption(PipelineBase):
+    """A row whose time has come and that is kept, and on what basis."""
+
+    __tablename__ = "retention_exemptions"
+
+    rule: Mapped[str] = mapped_column(Text, primary_key=True)
+    table_name: Mapped[str] = mapped_column(Text)
+    row_id: Mapped[UUID] = mapped_column(primary_key=True)
+    basis: Mapped[str] = mapped_column(Text, primary_key=True)
+    first_seen_at: Mapped[datetime] = mapped_column(Timestamp)
+    last_seen_at: Mapped[datetime] = mapped_column(Timestamp)
+
+
+class SubjectRequest(PipelineBase):
+    """A request of a subject (LGPD art. 18) by ``users.id``; due 15 days after it was received."""
+
+    __tablename__ = "subject_requests"
+
+    request_id: Mapped[UUID] = mapped_column(primary_key=True)
+    user_id: Mapped[UUID] = mapped_column()
+    kind: Mapped[str] = mapped_column(Text)
+    state: Mapped[str] = mapped_column(Text)
+    received_at: Mapped[datetime] = mapped_column(Timestamp)
+    due_at: Mapped[datetime] = mapped_column(Timestamp)
+    closed_at: Mapped[datetime | None] = mapped_column(Timestamp)
+
+    __table_args__ = (
+        CheckConstraint("kind in ('export', 'erase')", name="subject_requests_kind"),
+        CheckConstraint(
+            "state in ('open', 'waiting_external', 'done')", name="subject_requests_state"
+        ),
+        Index("subject_requests_open_idx", "due_at", postgresql_where=text("state <> 'done'")),
+        Index("subject_requests_user_id_idx", "user_id"),
+    )
+
+
+class ExternalTask(PipelineBase):
+    """What another system must erase too (S2); open until a read there confirmed it."""
+
+    __tablename__ = "external_tasks"
+
+    task_id: Mapped[UUID] = mapped_column(primary_key=True)
+    request_id: Mapped[UUID | None] = mapped_column()
+    user_id: Mapped[UUID] = mapped_column()
+    system: Mapped[str] = mapped_column(Text)
+    reference: Mapped[str | None] = mapped_column(Text)
+    state: Mapped[str] = mapped_column(Text)
+    attempts: Mapped[int] = mapped_column(Integer, server_default=text("0"))
+    created_at: Mapped[datetime] = mapped_column(Timestamp)
+    last_attempt_at: Mapped[datetime | None] = mapped_column(Timestamp)
+    confirmed_at: Mapped[datetime | None] = mapped_column(Timestamp)
+
+    __table_args__ = (
+        CheckConstraint("state in ('open', 'confirmed')", name="external_tasks_state"),
+        Index("external_tasks_open_idx", "system", postgresql_where=text("state = 'open'")),
+        Index("external_tasks_user_id_idx", "user_id"),
+    )
+
+
+class ErasedMessage(PipelineBase):
+    """A message of an erased subject that may be delivered again until ``forget_at``."""
+
+    __tablename__ = "erased_messages"
+
+    message_id: Mapped[UUID] = mapped_column(primary_key=True)
+    forget_at: Mapped[datetime] = mapped_column(Timestamp)
+
+    __table_args__ = (Index("erased_messages_forget_at_idx", "forget_at"),)
+
+
+class TicketDigest(PipelineBase):
+    """A closed ticket as it was: SHA-256 over protocol, title, description and created_at."""
+
+    __tablename__ = "ticket_digests"
+
+    ticket_id: Mapped[UUID] = mapped_column(primary_key=True)
+    digest: Mapped[str] = mapped_column(Text)
+    sealed_at: Mapped[datetime] = mapped_column(Timestamp)

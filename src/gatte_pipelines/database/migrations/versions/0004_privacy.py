@@ -1,0 +1,25 @@
+"""Plans, the privacy ledger, holds, exemptions, subject requests and erasures.
+
+The SQL stands beside this file so that a DBA can read it as it runs.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from alembic import op
+
+revision = "0004"
+down_revision = "0003"
+branch_labels = None
+depends_on = None
+
+
+def upgrade() -> None:
+    """Run the SQL file of this revision."""
+    op.get_bind().exec_driver_sql(Path(__file__).with_suffix(".sql").read_text("utf-8"))
+
+
+def downgrade() -> None:
+    """Refuse: these tables hold the only copy of the records."""
+    raise NotImplementedError("there is no way down from 0004_privacy; restore a backup instead")
