@@ -113,6 +113,18 @@ def test_finding_another_run_going_on_is_no_good_run(watched: Inbound, smtp: Smt
     assert "inbound_messages: nenhuma execução bem-sucedida" in texts(smtp)[0]
 
 
+def test_a_dry_run_of_the_retention_is_no_good_run(watched: Inbound, smtp: SmtpStandIn) -> None:
+    record(watched, timedelta(hours=27), pipeline="lgpd_retention")
+    record(watched, pipeline="lgpd_retention", reason="dry_run")
+    for pipeline in ("inbound_messages", "session_context_expiry"):
+        record(watched, pipeline=pipeline)
+    watched.run("watchdog", as_of=now())
+    assert "lgpd_retention: nenhuma execução bem-sucedida" in texts(smtp)[0]
+    assert "limite: 26 horas" in texts(smtp)[0]
+    record(watched, pipeline="lgpd_retention")
+    assert watched.run("watchdog", as_of=now()).outcome is Outcome.SKIPPED
+
+
 def test_trouble_of_long_ago_is_not_told(watched: Inbound, smtp: SmtpStandIn) -> None:
     record(watched, timedelta(hours=25), outcome="failed", pipeline="quarantine_replay")
     for pipeline in ("inbound_messages", "session_context_expiry"):

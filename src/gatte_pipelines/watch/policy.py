@@ -6,15 +6,18 @@ from dataclasses import dataclass
 from datetime import datetime, timedelta
 
 from gatte_pipelines.business_time import business_date
+from gatte_pipelines.run_report import reason_pt
 
 STALE_AFTER = {
     "inbound_messages": timedelta(minutes=15),
     "session_context_expiry": timedelta(hours=1),
+    "lgpd_retention": timedelta(hours=26),
 }
 """Longest time without a good run, per scheduled pipeline.
 
 Some runs of the schedule may be missed (a restart, a slow load) before a person is called; past
-this, clients' messages wait or contexts outlive their TTL."""
+this, clients' messages wait, contexts outlive their TTL, or personal data outlive theirs. Rules of
+days allow a night's run two hours beside its day."""
 
 INTERRUPTED_AFTER = timedelta(hours=1)
 """A run that neither ended nor failed within this was killed; the next run finishes its work."""
@@ -97,16 +100,20 @@ def find_notices(
         for pipeline, limit in STALE_AFTER.items():
             since = last_good.get(pipeline, first_run_at)
             if as_of - since > limit:
-                minutes = int(limit.total_seconds() // 60)
                 notices.append(
                     Notice(
                         key=f"stale:{pipeline}:{since.isoformat()}",
                         kind="stale",
                         text=f"{pipeline}: nenhuma execução bem-sucedida desde "
-                        f"{since:%d/%m/%Y %H:%M} UTC (limite: {minutes} minutos)",
+                        f"{since:%d/%m/%Y %H:%M} UTC (limite: {_length_pt(limit)})",
                     )
                 )
     return notices
+
+
+def _length_pt(limit: timedelta) -> str:
+    minutes = int(limit.total_seconds() // 60)
+    return f"{minutes} minutos" if minutes <= 60 else f"{minutes // 60} horas"
 
 
 def _of_run(run: RecordedRun, as_of: datetime) -> Notice | None:
@@ -118,10 +125,11 @@ def _of_run(run: RecordedRun, as_of: datetime) -> Notice | None:
             text=f"{run.pipeline}: falhou em {when}: {run.error or 'sem detalhe'}",
         )
     if run.outcome == "needs_approval":
+        why = f": {reason_pt(run.reason)}" if run.reason else ""
         return Notice(
             key=f"needs_approval:{run.run_id}",
             kind="needs_approval",
-            text=f"{run.pipeline}: aguarda aprovação desde {when}: {run.reason or ''}".rstrip(": "),
+            text=f"{run.pipeline}: aguarda aprovação desde {when}{why}",
         )
     if run.outcome is None and as_of - run.started_at > INTERRUPTED_AFTER:
         return Notice(

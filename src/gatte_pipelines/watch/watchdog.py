@@ -13,7 +13,7 @@ from sqlalchemy.dialects.postgresql import insert
 
 from gatte_pipelines.database.pipeline_tables import Run, StaffNotice
 from gatte_pipelines.messaging.email import EmailSender, StaffEmail
-from gatte_pipelines.run_report import Outcome, RunReport
+from gatte_pipelines.run_report import DRY_RUN, Outcome, RunReport
 from gatte_pipelines.watch.policy import (
     INTERRUPTED_AFTER,
     STALE_AFTER,
@@ -128,8 +128,10 @@ def _read_notices(
             select(Run.pipeline, func.max(Run.started_at).label("started_at"))
             .where(
                 Run.pipeline.in_(list(STALE_AFTER)),
-                # Not "already_running": behind a run that hangs nothing gets done.
-                (Run.outcome == "completed") | (Run.reason == "nothing_to_do"),
+                # Not "already_running": behind a run that hangs nothing gets done; nor a dry run,
+                # which did nothing.
+                ((Run.outcome == "completed") & (func.coalesce(Run.reason, "") != DRY_RUN))
+                | (Run.reason == "nothing_to_do"),
             )
             .group_by(Run.pipeline)
         )
