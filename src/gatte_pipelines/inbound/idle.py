@@ -122,9 +122,7 @@ def _end_silence(
             contexts += row[0] if row else 0
 
 
-def _drop(
-    driver: psycopg.Connection, as_of: datetime, statement: str, due: dict[str, Any]
-) -> int:
+def _drop(driver: psycopg.Connection, as_of: datetime, statement: str, due: dict[str, Any]) -> int:
     """Run a deletion chunk by chunk until nothing more is due; how many rows went."""
     dropped = 0
     while True:
