@@ -187,6 +187,8 @@ class LandingZone:
             self._fs.rm_file(path)
         except FileNotFoundError:
             return False
+        if getattr(self._fs, "local_file", False):
+            _sync_folder(posixpath.dirname(path))
         return True
 
     def remove_empty_days(self, day: date) -> int:
@@ -295,12 +297,6 @@ class LandingZone:
             with suppress(OSError):
                 self._fs.rm_file(draft)
             raise
-
-    def remove(self, file: LandingFile) -> None:
-        """Delete a file, waiting or archived."""
-        self._fs.rm_file(file.path)
-        if getattr(self._fs, "local_file", False):
-            _sync_folder(posixpath.dirname(file.path))
 
     def remove_drafts(self) -> int:
         """Delete what killed runs of :meth:`replace` left; how many there were."""

@@ -188,7 +188,7 @@ class SubjectFiles:
         with self.zone.open(file) as stream:
             is_blank = all(not piece.strip() for piece in _iter_kept(subject, stream, file, search))
         if is_blank:
-            self.zone.remove(file)
+            self.zone.remove(file.path)
             return
         with self.zone.open(file) as stream, self.zone.replace(file) as target:
             is_gzip = _is_gzip(stream)
