@@ -349,6 +349,7 @@ def test_a_colleague_gone_for_five_years_becomes_the_same_placeholder_everywhere
         user_id=user,
         assigned_to="Saiu Faz Tempo",
         scheduled_at=NOW - 6 * YEAR,
+        created_at=NOW - 6 * YEAR,
     )
     add(officer, "appointments", user_id=user, assigned_to="Ainda Aqui", scheduled_at=NOW - DAY)
     add(officer, "tickets", user_id=user, conversation_id=ids[2], assigned_to="Num Chamado")

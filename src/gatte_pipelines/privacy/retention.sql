@@ -554,7 +554,7 @@ where
         select from conversations as c
         where
             c.transferred_to = s.name
-            and coalesce(c.closed_at, pipeline.clock())
+            and greatest(c.started_at, c.closed_at)
             >= pipeline.clock() - %(period)s::interval
     )
     and not exists (
@@ -567,7 +567,8 @@ where
         select from appointments as a
         where
             a.assigned_to = s.name
-            and a.scheduled_at >= pipeline.clock() - %(period)s::interval
+            and greatest(a.created_at, a.scheduled_at)
+            >= pipeline.clock() - %(period)s::interval
     );
 
 -- name: take_staff_names
@@ -592,7 +593,7 @@ from (
             select from conversations as c
             where
                 c.transferred_to = s.name
-                and coalesce(c.closed_at, pipeline.clock())
+                and greatest(c.started_at, c.closed_at)
                 >= pipeline.clock() - %(period)s::interval
         )
         and not exists (
@@ -605,7 +606,8 @@ from (
             select from appointments as a
             where
                 a.assigned_to = s.name
-                and a.scheduled_at >= pipeline.clock() - %(period)s::interval
+                and greatest(a.created_at, a.scheduled_at)
+                >= pipeline.clock() - %(period)s::interval
         )
     order by s.first_seen_at
     limit %(limit)s
