@@ -1,0 +1,107 @@
+"""Plans: what a run would change, stored for a person to approve (rule S11).
+
+A plan names its rows by count and checksum, expires after seven days and is refused when they have
+changed. What is in a plan belongs to its pipeline.
+"""
+
+from __future__ import annotations
+
+import json
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+from typing import TYPE_CHECKING, Any
+from uuid import UUID, uuid4
+
+from gatte_pipelines.errors import ConfigurationError
+
+if TYPE_CHECKING:
+    import psycopg
+
+# Long enough for a weekend and an absent approver; after that the rows are others anyway.
+PLAN_LIFETIME = timedelta(days=7)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Plan:
+    """One stored plan.
+
+    ``contents`` says by part what would change; ``parameters`` are those of the operation.
+    """
+
+    plan_id: UUID
+    pipeline: str
+    as_of: datetime
+    parameters: dict[str, Any]
+    contents: dict[str, Any]
+    reason: str | None
+    expires_at: datetime
+    executed_at: datetime | None
+
+
+def store_plan(
+    cursor: psycopg.Cursor[Any],
+    *,
+    pipeline: str,
+    as_of: datetime,
+    now: datetime,
+    parameters: dict[str, Any],
+    contents: dict[str, Any],
+    reason: str | None = None,
+) -> UUID:
+    """Store a plan; its id. Counts, checksums and codes only: ops see it.
+
+    Args:
+        cursor: In a transaction of the caller.
+        pipeline: The operation that would carry it out.
+        as_of: The instant it is for.
+        now: From when its seven days count.
+        parameters: Of the operation.
+        contents: By part: what would change.
+        reason: A code, where the run asked for approval by itself.
+    """
+    plan_id = uuid4()
+    cursor.execute(
+        "insert into pipeline.plans (plan_id, pipeline, as_of, parameters, contents, reason, "
+        "made_at, expires_at) values (%s, %s, %s, %s::jsonb, %s::jsonb, %s, %s, %s)",
+        [
+            plan_id,
+            pipeline,
+            as_of,
+            json.dumps(parameters, sort_keys=True),
+            json.dumps(contents, sort_keys=True),
+            reason,
+            now,
+            now + PLAN_LIFETIME,
+        ],
+    )
+    return plan_id
+
+
+def read_plan(cursor: psycopg.Cursor[Any], plan_id: UUID, *, pipeline: str, now: datetime) -> Plan:
+    """A plan that may still be carried out; locked until the caller's transaction ends.
+
+    Raises:
+        ConfigurationError: There is none, it is of another pipeline, was carried out or expired.
+    """
+    cursor.execute(
+        "select plan_id, pipeline, as_of, parameters, contents, reason, expires_at, executed_at "
+        "from pipeline.plans where plan_id = %s for update",
+        [plan_id],
+    )
+    row = cursor.fetchone()
+    if row is None:
+        raise ConfigurationError(f"there is no plan {plan_id}; make one with a dry run")
+    names = [column.name for column in cursor.description or ()]
+    plan = Plan(**dict(zip(names, row, strict=True)))
+    if plan.pipeline != pipeline:
+        raise ConfigurationError(f"plan {plan_id} is of {plan.pipeline}, not of {pipeline}")
+    if plan.executed_at is not None:
+        raise ConfigurationError(f"plan {plan_id} was carried out already; make a new one")
+    if plan.expires_at <= now:
+        raise ConfigurationError(f"plan {plan_id} expired; make a new one with a dry run")
+    return plan
+
+
+def mark_executed(cursor: psycopg.Cursor[Any], plan_id: UUID, at: datetime) -> None:
+    """Note that a plan was carried out, so that nobody does it twice."""
+    cursor.execute("update pipeline.plans set executed_at = %s where plan_id = %s", [at, plan_id])

@@ -1,0 +1,1 @@
+"""Retention, anonymisation and their proof (LGPD)."""
