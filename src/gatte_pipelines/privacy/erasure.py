@@ -108,6 +108,7 @@ class Erasure:
         staying: Rows that stay, by table; why says `STAYS_BECAUSE`.
         external: Open references in other systems, by system.
         holds: What forbids it now.
+        is_nothing_left: Nothing goes and no other system has a reference that it was not told of.
         shared_identifiers: Numbers and the like that are somebody else's too: files are then
             searched by the ids of messages alone.
     """
@@ -120,6 +121,7 @@ class Erasure:
     staying: dict[str, int]
     external: dict[str, int]
     holds: tuple[UUID, ...] = ()
+    is_nothing_left: bool = False
     shared_identifiers: int = 0
 
     @property
@@ -128,7 +130,7 @@ class Erasure:
         if self.outcome is Outcome.PLANNED:
             if self.holds:
                 return "Há uma guarda em vigor: o pedido fica aberto e nada pode ser eliminado."
-            if not any(self.going.values()) and not any(self.external.values()):
+            if self.is_nothing_left:
                 return "Nada resta a eliminar: os dados desta pessoa já foram eliminados."
             return "Simulação: nada foi eliminado."
         if self.outcome is Outcome.NOTHING_LEFT:
@@ -182,6 +184,8 @@ def erase_subject(
 ) -> Erasure:
     """Erase the person of a request, or say what would go.
 
+    Whoever executes holds the single flight of ``inbound_messages``, since files are rewritten.
+
     Args:
         connection: To the database, outside a transaction.
         request_id: An erasure request; a killed one is carried on by the same call.
@@ -219,7 +223,7 @@ def erase_subject(
         ledger.catch_up()  # the run before may have been killed ahead of it
     elif planned.holds:
         raise HeldError(request_id, list(planned.holds))
-    elif not any(planned.going.values()) and not any(planned.external.values()) and not unfinished:
+    elif planned.is_nothing_left and not unfinished:
         outcome = Outcome.NOTHING_LEFT
     else:
         _erase_tables(work, announced)
@@ -272,6 +276,7 @@ def _plan(cursor: psycopg.Cursor[Any], work: _Work) -> Erasure:
         system: len(hook.plan(cursor, subject.user_ids, subject.lead_ids))
         for system, hook in work.hooks.items()
     }
+    is_nothing_left = not any(going.values()) and not any(external.values())
     tasks = count_tasks(cursor, subject_id=subject.subject_id, request_id=work.request_id)
     for system, (waiting, _) in tasks.items():
         external[system] = max(waiting, external.get(system, 0))
@@ -284,6 +289,7 @@ def _plan(cursor: psycopg.Cursor[Any], work: _Work) -> Erasure:
         staying=dict(cursor.execute(_SQL["count_staying"], parameters).fetchall()),
         external={system: count for system, count in external.items() if count},
         holds=tuple(_find_holds(cursor, subject)),
+        is_nothing_left=is_nothing_left,
         shared_identifiers=known.shared,
     )
 
@@ -368,11 +374,10 @@ def _erase_rows(cursor: psycopg.Cursor[Any], work: _Work, announced: Subject, se
     people = anonymize_users(cursor, subject.user_ids, rule=RULE)
     unlinked = anonymize_leads(cursor, subject.lead_ids, rule=RULE)
     done |= people.rows | {"users": people.users, "leads": people.leads + unlinked}
-    done["quarantine"] = work.files.erase_quarantine(cursor, known.keys)
+    done["quarantine"] = sum(1 for _ in work.files.find_quarantine(cursor, known.keys))
+    work.files.erase_quarantine(cursor, known.keys)
     left = probe_old_values(cursor, values, subject.user_ids, subject.lead_ids)
-    left += [
-        place for place, count in cursor.execute(_SQL["count_going"], parameters) if count
-    ]
+    left += [place for place, count in cursor.execute(_SQL["count_going"], parameters) if count]
     if any(True for _ in work.files.find_quarantine(cursor, known.keys)):
         left.append("quarantine")
     if left:
@@ -443,9 +448,7 @@ def _to_keys(reference: str, message_ids: frozenset[str]) -> SubjectKeys:
 
 
 def _note_done(cursor: psycopg.Cursor[Any], request_id: UUID, counts: Mapping[str, int]) -> None:
-    cursor.execute(
-        _SQL["note_done"], {"request_id": request_id, "contents": Jsonb(dict(counts))}
-    )
+    cursor.execute(_SQL["note_done"], {"request_id": request_id, "contents": Jsonb(dict(counts))})
 
 
 def read_done(cursor: psycopg.Cursor[Any], request_id: UUID) -> dict[str, int]:
@@ -457,3 +460,17 @@ def read_done(cursor: psycopg.Cursor[Any], request_id: UUID) -> dict[str, int]:
 def read_staying(cursor: psycopg.Cursor[Any], subject: Subject) -> dict[str, int]:
     """What an erasure leaves, by table."""
     return dict(cursor.execute(_SQL["count_staying"], subject.parameters()).fetchall())
+
+
+def read_ledger_seqs(
+    cursor: psycopg.Cursor[Any], request_id: UUID
+) -> tuple[tuple[int, ...], tuple[UUID, ...]]:
+    """Entries of the ledger about a request, and the leads that they name."""
+    seqs: set[int] = set()
+    leads: set[UUID] = set()
+    for seq, _, lead_ids, erased_seq in cursor.execute(
+        _SQL["find_entries"], {"request_id": str(request_id)}
+    ):
+        seqs |= {seq} if erased_seq is None else {seq, erased_seq}
+        leads |= {UUID(lead_id) for lead_id in lead_ids} if erased_seq is not None else set()
+    return tuple(sorted(seqs)), tuple(sorted(leads))

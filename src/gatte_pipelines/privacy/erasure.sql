@@ -349,7 +349,7 @@ from (
 where n.at > pipeline.clock() - interval '90 days'
 group by n.id
 on conflict (message_id) do update
-set forget_at = greatest(e.forget_at, excluded.forget_at);
+    set forget_at = greatest(e.forget_at, excluded.forget_at);
 
 -- name: note_done
 -- Counts only; the receipt is made of them, also after a kill.
@@ -366,7 +366,7 @@ values (
     pipeline.clock()
 )
 on conflict (plan_id) do update
-set contents = p.contents || excluded.contents;
+    set contents = p.contents || excluded.contents;
 
 -- name: read_done
 select p.contents

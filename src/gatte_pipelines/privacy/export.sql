@@ -89,38 +89,39 @@ select
     c.new_bsuid,
     c.new_parent_bsuid
 from pipeline.identity_changes as c
-where exists (
-    select from pipeline.user_identities as i
-    where
-        i.user_id = any(%(users)s)
-        and (
-            (i.kind = 'bsuid' and i.value <> '' and i.value in (c.old_bsuid, c.new_bsuid))
-            or (
-                i.kind = 'parent_bsuid'
-                and i.value <> ''
-                and i.value in (c.old_parent_bsuid, c.new_parent_bsuid)
+where
+    exists (
+        select from pipeline.user_identities as i
+        where
+            i.user_id = any(%(users)s)
+            and (
+                (i.kind = 'bsuid' and i.value <> '' and i.value in (c.old_bsuid, c.new_bsuid))
+                or (
+                    i.kind = 'parent_bsuid'
+                    and i.value <> ''
+                    and i.value in (c.old_parent_bsuid, c.new_parent_bsuid)
+                )
+                or (
+                    i.kind = 'phone_key'
+                    and i.value = c.old_phone_key
+                    and i.valid_from <= c.changed_at
+                    and (i.valid_to is null or i.valid_to >= c.changed_at)
+                )
+                or (
+                    i.kind = 'phone_key'
+                    and i.value = c.new_phone_key
+                    and case
+                        when c.moves_number
+                            then
+                                i.valid_from = c.changed_at
+                                and (i.valid_to is null or i.valid_to > c.changed_at)
+                        else
+                            i.valid_from <= c.changed_at
+                            and (i.valid_to is null or i.valid_to >= c.changed_at)
+                    end
+                )
             )
-            or (
-                i.kind = 'phone_key'
-                and i.value = c.old_phone_key
-                and i.valid_from <= c.changed_at
-                and (i.valid_to is null or i.valid_to >= c.changed_at)
-            )
-            or (
-                i.kind = 'phone_key'
-                and i.value = c.new_phone_key
-                and case
-                    when c.moves_number
-                        then
-                            i.valid_from = c.changed_at
-                            and (i.valid_to is null or i.valid_to > c.changed_at)
-                    else
-                        i.valid_from <= c.changed_at
-                        and (i.valid_to is null or i.valid_to >= c.changed_at)
-                end
-            )
-        )
-)
+    )
 order by c.changed_at, c.change_id;
 
 -- name: conversations

@@ -665,6 +665,8 @@ def _card(section: Section, row: Row, _previous: Row | None) -> str:
 
 
 def _value(field: str, value: Any, codes: frozenset[str]) -> str:
+    if field == "messages_json" and (remembered := _remembered(value)):
+        return remembered
     if isinstance(value, bool):
         return "sim" if value else "não"
     if isinstance(value, datetime):
@@ -675,6 +677,18 @@ def _value(field: str, value: Any, codes: frozenset[str]) -> str:
         return f"<pre>{escape(json.dumps(value, ensure_ascii=False, indent=1, default=str))}</pre>"
     text = str(value)
     return escape(_WORDS.get(text, text) if field in codes else text)
+
+
+def _remembered(items: Any) -> str:
+    """The assistant's memory as lines; empty where it is not as this project writes it."""
+    lines = []
+    for item in items if isinstance(items, list) else ():
+        try:
+            at, who = datetime.fromisoformat(item["at"]), _ROLES[item["role"]]
+            lines.append(f"<li>{_instant(at)}, {escape(who)}: {escape(item['content'])}</li>")
+        except (KeyError, TypeError, ValueError, AttributeError):
+            return ""
+    return f'<ul class="notes">{"".join(lines)}</ul>' if lines else ""
 
 
 def _message(_section: Section, row: Row, previous: Row | None) -> str:

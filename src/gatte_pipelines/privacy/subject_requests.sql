@@ -56,22 +56,28 @@ order by due_at, request_id;
 update pipeline.subject_requests as r
 set
     state = case
-        when exists (
-            select from pipeline.external_tasks as t
-            where
-                t.state = 'open'
-                and (t.request_id = r.request_id or (r.kind = 'erase' and t.user_id = r.user_id))
-        )
+        when
+            exists (
+                select from pipeline.external_tasks as t
+                where
+                    t.state = 'open'
+                    and (
+                        t.request_id = r.request_id or (r.kind = 'erase' and t.user_id = r.user_id)
+                    )
+            )
             then 'waiting_external'
         else 'done'
     end,
     closed_at = case
-        when not exists (
-            select from pipeline.external_tasks as t
-            where
-                t.state = 'open'
-                and (t.request_id = r.request_id or (r.kind = 'erase' and t.user_id = r.user_id))
-        )
+        when
+            not exists (
+                select from pipeline.external_tasks as t
+                where
+                    t.state = 'open'
+                    and (
+                        t.request_id = r.request_id or (r.kind = 'erase' and t.user_id = r.user_id)
+                    )
+            )
             then pipeline.clock()
     end
 where r.request_id = %(request_id)s and r.state <> 'done'
