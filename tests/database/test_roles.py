@@ -115,7 +115,7 @@ def test_the_pipeline_role_keeps_our_records(database: TestDatabase, name: str) 
     # A trigger adds to it; a name past its time becomes a placeholder.
     read_only["pipeline.staff"] = (insertion, deletion)
     read_only["pipeline.guard_refusals"] = (insertion, update)
-    # Who is anonymised, the key's fingerprint, what was destroyed, how tickets looked: written once.
+    # Who is anonymised, the key's fingerprint, what was destroyed, how tickets looked: once.
     for once in ("anonymized_rows", "settings", "privacy_ledger", "ticket_digests"):
         read_only[f"pipeline.{once}"] = (update, deletion)
     for statement in (insertion, update, deletion):
