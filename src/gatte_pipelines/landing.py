@@ -5,7 +5,10 @@ What stands in a file belongs to ``inbound``; how long the archive is kept belon
 
 from __future__ import annotations
 
+import os
 import posixpath
+import secrets
+import shutil
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
@@ -23,6 +26,8 @@ SUFFIXES = (".json", ".jsonl", ".jsonl.gz")
 
 UNFINISHED_SUFFIXES = (".tmp", ".part")
 ARCHIVE = "archive"
+# Neither waits nor is archived: the name begins with a dot and has no suffix of ours.
+_DRAFT_PREFIX, _DRAFT_SUFFIX = ".rewriting-", ".tmp"
 
 
 @dataclass(frozen=True)
@@ -182,6 +187,8 @@ class LandingZone:
             self._fs.rm_file(path)
         except FileNotFoundError:
             return False
+        if getattr(self._fs, "local_file", False):
+            _sync_folder(posixpath.dirname(path))
         return True
 
     def remove_empty_days(self, day: date) -> int:
@@ -260,6 +267,54 @@ class LandingZone:
         with self._fs.open(file.path, "rb") as stream:
             yield stream
 
+    @contextmanager
+    def replace(self, file: LandingFile) -> Iterator[IO[bytes]]:
+        """Write a file anew under its name; it is seen as it was, or whole as it is written.
+
+        Written beside it and renamed, so a kill leaves the former file and a draft, which
+        :meth:`remove_drafts` finds. Of a local file time and mode stay.
+        """
+        draft = posixpath.join(
+            posixpath.dirname(file.path),
+            f"{_DRAFT_PREFIX}{secrets.token_hex(8)}{_DRAFT_SUFFIX}",
+        )
+        is_local = bool(getattr(self._fs, "local_file", False))
+        try:
+            with self._fs.open(draft, "wb") as stream:
+                yield stream
+                if is_local:
+                    stream.flush()
+                    os.fsync(stream.fileno())
+            if is_local:
+                shutil.copystat(file.path, draft)
+                self._fs.mv(draft, file.path)
+                _sync_folder(posixpath.dirname(file.path))
+            else:
+                # One request in an object store; not mv, as in archive.
+                self._fs.cp_file(draft, file.path)
+                self._fs.rm_file(draft)
+        except BaseException:
+            with suppress(OSError):
+                self._fs.rm_file(draft)
+            raise
+
+    def remove_drafts(self) -> int:
+        """Delete what killed runs of :meth:`replace` left; how many there were."""
+        removed = 0
+        archive = posixpath.join(self.root, ARCHIVE)
+        folders = [self.root]
+        with suppress(FileNotFoundError):
+            entries = self._fs.ls(archive, detail=True, refresh=True)
+            folders += [str(entry["name"]) for entry in entries if entry["type"] == "directory"]
+        for folder in folders:
+            with suppress(FileNotFoundError):
+                for entry in self._fs.ls(folder, detail=True, refresh=True):
+                    name = posixpath.basename(str(entry["name"]))
+                    if name.startswith(_DRAFT_PREFIX) and name.endswith(_DRAFT_SUFFIX):
+                        self._fs.rm_file(str(entry["name"]))
+                        removed += 1
+        return removed
+
     def archive(self, file: LandingFile, arrived_on: date, batch_id: str) -> str:
         """Move a loaded file to ``archive/<day of arrival>/``; its new path.
 
@@ -295,6 +350,15 @@ def _explained(what: str) -> Iterator[None]:
         raise ConfigurationError(
             f"{what} cannot be listed ({type(error).__name__}); check its permissions"
         ) from None
+
+
+def _sync_folder(path: str) -> None:
+    """Make the names in a local folder outlast a crash of the machine."""
+    folder = os.open(path, os.O_RDONLY)
+    try:
+        os.fsync(folder)
+    finally:
+        os.close(folder)
 
 
 def _to_day(name: str) -> date | None:

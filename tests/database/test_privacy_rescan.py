@@ -689,7 +689,10 @@ def test_a_hold_follows_a_user_who_became_part_of_another(
         ("services", {"services_notes"}),
         ("tickets", set()),
         ("certificates", set()),
-        ("conversations", set()),
+        (
+            "conversations",  # with what was said in it
+            {"messages_content", "message_reactions_emoji", "button_replies_payload"},
+        ),
     ],
 )
 def test_a_hold_on_a_row_covers_that_row_and_blocks_its_user(

@@ -107,6 +107,7 @@ with found as (
         'public.messages.content' as column_name,
         case
             when m.id = any(%(held_rows)s::uuid[]) then 'hold'
+            when m.conversation_id = any(%(held_rows)s::uuid[]) then 'hold'
             when cardinality(%(held_users)s::uuid[]) > 0 and (
                 select c.user_id from conversations as c
                 where c.id = m.conversation_id
@@ -138,12 +139,14 @@ with found as (
         'pipeline.message_reactions.emoji' as column_name,
         case
             when r.message_id = any(%(held_rows)s::uuid[]) then 'hold'
-            when cardinality(%(held_users)s::uuid[]) > 0 and (
-                select c.user_id
+            when cardinality(%(held_rows)s::uuid[]) > 0 and (
+                select
+                    c.id = any(%(held_rows)s::uuid[])
+                    or c.user_id = any(%(held_users)s::uuid[])
                 from messages as m
                 inner join conversations as c on m.conversation_id = c.id
                 where m.id = r.message_id
-            ) = any(%(held_users)s::uuid[]) then 'hold'
+            ) then 'hold'
         end as basis
     from pipeline.message_reactions as r
     where
@@ -173,6 +176,7 @@ with found as (
         'pipeline.button_replies.payload' as column_name,
         case
             when b.message_id = any(%(held_rows)s::uuid[]) then 'hold'
+            when m.conversation_id = any(%(held_rows)s::uuid[]) then 'hold'
             when cardinality(%(held_users)s::uuid[]) > 0 and (
                 select c.user_id from conversations as c
                 where c.id = m.conversation_id
