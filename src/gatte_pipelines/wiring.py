@@ -418,7 +418,10 @@ def _lgpd_retention(
     _progress: ShowProgress | None,
     options: Mapping[str, Any],
 ) -> RunReport:
-    """Plan what is due; with ``execute``, or a plan's id as ``approve``, carry it out."""
+    """Plan what is due; with ``execute``, or a plan's id as ``approve``, carry it out.
+
+    ``prefect_runs`` is the file store of Prefect's own records, which only flows can reach.
+    """
     from gatte_pipelines.privacy import retention  # noqa: PLC0415
 
     approve: str = options.get("approve") or ""
@@ -429,7 +432,7 @@ def _lgpd_retention(
             ledger=ledger,
             policy=policy,
             sweep=_sweep(wiring, policy),
-            files=wiring.file_stores(),
+            files=[*wiring.file_stores(), *filter(None, [options.get("prefect_runs")])],
             hooks=wiring.erasure_hooks,
             vacuum=wiring.vacuum,
             now=datetime.now(UTC),
