@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, astuple, dataclass
 from datetime import datetime, timedelta
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -53,18 +53,59 @@ DEFAULT_PERIODS = Periods()
 
 # What went, as a person reads it: one, several.
 _AGED_PT = {
-    "drop_waiting_changes": (
+    "waiting_changes": (
         "edição ou remoção descartada, pois a mensagem não veio",
         "edições ou remoções descartadas, pois a mensagem não veio",
     ),
-    "drop_undo_records": ("registro de desfazer vencido", "registros de desfazer vencidos"),
-    "drop_unknown_identity_changes": (
+    "undo_records": ("registro de desfazer vencido", "registros de desfazer vencidos"),
+    "unknown_identities": (
         "troca de número de desconhecido descartada",
         "trocas de número de desconhecidos descartadas",
     ),
 }
 
 _SQL = read_statements(Path(__file__).with_name("idle.sql"))
+
+
+@dataclass(frozen=True, kw_only=True)
+class Ended:
+    """How many of each were ended."""
+
+    contexts: int
+    conversations: int
+    waiting_changes: int
+    undo_records: int
+    unknown_identities: int
+
+
+def end_by_clock(
+    connection: Connection,
+    *,
+    as_of: datetime,
+    idle: timedelta,
+    periods: Periods = DEFAULT_PERIODS,
+) -> Ended:
+    """End and delete what is due, in chunks: users first, then records that wait for nobody.
+
+    Contexts past their TTL, conversations that fell silent, edits and revokes whose message did not
+    come, undo records past their time, number changes of nobody known.
+
+    Args:
+        connection: To the database, outside a transaction.
+        as_of: Decides what is due.
+        idle: A longer silence ends a conversation.
+        periods: How long the rest is kept.
+    """
+    driver = psycopg_connection(connection)
+    due = {"idle": idle} | asdict(periods)
+    contexts, conversations = _end_silence(driver, as_of, due)
+    return Ended(
+        contexts=contexts,
+        conversations=conversations,
+        waiting_changes=_drop(driver, as_of, "drop_waiting_changes", due),
+        undo_records=_drop(driver, as_of, "drop_undo_records", due),
+        unknown_identities=_drop(driver, as_of, "drop_unknown_identity_changes", due),
+    )
 
 
 def expire(
@@ -74,11 +115,7 @@ def expire(
     idle: timedelta,
     periods: Periods = DEFAULT_PERIODS,
 ) -> None:
-    """End and delete what is due, in chunks: users first, then records that wait for nobody.
-
-    Contexts past their TTL, conversations that fell silent, edits and revokes whose message did not
-    come, undo records past their time, number changes of nobody known. ``received`` counts what was
-    met as due, all of it ``updated``.
+    """End what ``end_by_clock`` ends, and tell: ``received`` counts it, all of it ``updated``.
 
     Args:
         connection: To the database, outside a transaction.
@@ -86,19 +123,17 @@ def expire(
         idle: A longer silence ends a conversation.
         periods: How long the rest is kept.
     """
-    driver = psycopg_connection(connection)
-    due = {"idle": idle} | asdict(periods)
-    contexts, closed = _end_silence(driver, report.as_of, due)
-    aged = {name: _drop(driver, report.as_of, name, due) for name in _AGED_PT}
-    report.received = report.updated = contexts + closed + sum(aged.values())
+    ended = end_by_clock(connection, as_of=report.as_of, idle=idle, periods=periods)
+    report.received = report.updated = sum(astuple(ended))
     if not report.received:
         report.outcome, report.reason = Outcome.SKIPPED, "nothing_to_do"
         return
-    if contexts or closed:
-        report.notes.append(f"contextos expirados: {contexts}; conversas encerradas: {closed}")
-    for name, count in aged.items():
-        if count:
-            one, several = _AGED_PT[name]
+    if ended.contexts or ended.conversations:
+        report.notes.append(
+            f"contextos expirados: {ended.contexts}; conversas encerradas: {ended.conversations}"
+        )
+    for name, (one, several) in _AGED_PT.items():
+        if count := getattr(ended, name):
             report.notes.append(f"{count} {one if count == 1 else several}")
 
 
@@ -122,9 +157,7 @@ def _end_silence(
             contexts += row[0] if row else 0
 
 
-def _drop(
-    driver: psycopg.Connection, as_of: datetime, statement: str, due: dict[str, Any]
-) -> int:
+def _drop(driver: psycopg.Connection, as_of: datetime, statement: str, due: dict[str, Any]) -> int:
     """Run a deletion chunk by chunk until nothing more is due; how many rows went."""
     dropped = 0
     while True:

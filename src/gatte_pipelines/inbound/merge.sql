@@ -371,6 +371,7 @@ where exists (
             select c.user_id from messages as m
             inner join conversations as c on m.conversation_id = c.id
             where m.id = i.target_id
+            order by m.id
             limit 1
         )
 );
@@ -385,6 +386,7 @@ where exists (
             select c.user_id from messages as m
             inner join conversations as c on m.conversation_id = c.id
             where m.id = i.message_id
+            order by m.id
             limit 1
         )
 );
@@ -483,8 +485,8 @@ inner join pipeline.user_identities as u
 
 -- name: insert_identities
 -- Loaders that meet the same new identity wait for each other here, in one order, so they never
--- deadlock. Those that stand there keep their user while any chunk runs (see client_locks.py): nothing
--- need be locked.
+-- deadlock. Those that stand there keep their user while any chunk runs (see client_locks.py):
+-- nothing need be locked.
 with added as (
     insert into pipeline.user_identities (kind, value, user_id, valid_from)
     select
