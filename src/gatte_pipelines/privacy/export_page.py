@@ -469,13 +469,14 @@ _STORES = {
     "leads_inactive": "Interesse comercial, desde a última atividade",
     "users_inactive": "Cadastro, desde a última atividade",
     "login_tokens_unused": "Código de acesso sem uso",
-    "tickets_kept": "Chamados",
+    "tickets_kept": "Chamados, no mínimo",
     "appointments_details": "Anotações de agendamentos",
     "services_notes": "Anotações de serviços encerrados",
     "quarantine": "Registros que não puderam ser lidos",
     "undo_records": "Cópias para desfazer, depois de vencidas",
     "landing_archive": "Arquivos recebidos do WhatsApp",
     "exports": "Esta cópia dos seus dados, do nosso lado",
+    "backups": "Cópias de segurança",
 }
 
 
