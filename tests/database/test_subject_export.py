@@ -389,6 +389,8 @@ def test_the_page_says_times_of_sao_paulo_periods_recipients_and_rights(subjects
     _, page = both(subjects.export(subjects.user(BRUNO)))
     assert "Pipedrive" not in page
     assert "Nada consta." in page
+    # What the assistant remembers is told as lines, not as the JSON it is.
+    assert "<li>02/03/2026 às 11:59, Você: olá</li>" in page
 
 
 def test_periods_are_said_in_portuguese() -> None:

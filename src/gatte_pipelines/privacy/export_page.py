@@ -422,6 +422,8 @@ _WORDS = {
     "future_appointment": "agendamento futuro",
     "lead_in_period": "interesse comercial dentro do prazo",
     "hold": "guarda determinada pelo encarregado",
+    "all": "todas as mensagens",
+    "marketing_messages": "promoções",
     "pipedrive": "Pipedrive",
     "google_calendar": "Google Agenda",
 }
@@ -439,6 +441,7 @@ _CODES = frozenset(
         "table_name",
         "column_name",
         "basis",
+        "category",
         "system",
     }
 )
