@@ -14,6 +14,7 @@ import tempfile
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, ExitStack, contextmanager
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 from typing import Any, ClassVar
 
@@ -32,6 +33,7 @@ __all__ = [
     "TestDatabase",
     "database",
     "make_database",
+    "new_database",
     "postgres_server",
 ]
 
@@ -214,6 +216,23 @@ def _make_template(server: PostgresServer) -> None:
         migrate.migrate(connection)
 
 
+@contextmanager
+def new_database(
+    server: PostgresServer, homes: Path, template: str = TEMPLATE
+) -> Iterator[TestDatabase]:
+    """Make one database and drop it; for a fixture of a module, else take ``make_database``."""
+    name = f"gatte_test_{os.getpid()}_{next(_numbers)}"
+    server.execute(
+        sql.SQL("create database {} owner {} template {} strategy file_copy").format(
+            sql.Identifier(name), sql.Identifier(OWNER), sql.Identifier(template)
+        )
+    )
+    try:
+        yield TestDatabase(name, server, homes / f"home_{name}")
+    finally:
+        server.execute(sql.SQL("drop database {} with (force)").format(sql.Identifier(name)))
+
+
 @pytest.fixture
 def make_database(
     postgres_server: PostgresServer, tmp_path: Path
@@ -222,23 +241,7 @@ def make_database(
 
     ``template="template0"`` gives an empty one; the default is a copy of the migrated one.
     """
-
-    @contextmanager
-    def make(template: str = TEMPLATE) -> Iterator[TestDatabase]:
-        name = f"gatte_test_{os.getpid()}_{next(_numbers)}"
-        postgres_server.execute(
-            sql.SQL("create database {} owner {} template {} strategy file_copy").format(
-                sql.Identifier(name), sql.Identifier(OWNER), sql.Identifier(template)
-            )
-        )
-        try:
-            yield TestDatabase(name, postgres_server, tmp_path / f"home_{name}")
-        finally:
-            postgres_server.execute(
-                sql.SQL("drop database {} with (force)").format(sql.Identifier(name))
-            )
-
-    return make
+    return partial(new_database, postgres_server, tmp_path)
 
 
 @pytest.fixture

@@ -5,13 +5,17 @@ What stands in a file belongs to ``inbound``; how long the archive is kept belon
 
 from __future__ import annotations
 
+import os
 import posixpath
+import secrets
+import shutil
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
-from datetime import date
+from datetime import UTC, date, datetime
 from typing import IO, TYPE_CHECKING, Any
 
+from gatte_pipelines.business_time import business_date
 from gatte_pipelines.errors import ConfigurationError
 
 if TYPE_CHECKING:
@@ -22,6 +26,8 @@ SUFFIXES = (".json", ".jsonl", ".jsonl.gz")
 
 UNFINISHED_SUFFIXES = (".tmp", ".part")
 ARCHIVE = "archive"
+# Neither waits nor is archived: the name begins with a dot and has no suffix of ours.
+_DRAFT_PREFIX, _DRAFT_SUFFIX = ".rewriting-", ".tmp"
 
 
 @dataclass(frozen=True)
@@ -107,10 +113,9 @@ class LandingZone:
         Raises:
             ConfigurationError: The archive cannot be listed.
         """
-        archive = posixpath.join(self.root, ARCHIVE)
         found: list[tuple[date, LandingFile]] = []
         try:
-            for folder in self._fs.ls(archive, detail=True, refresh=True):
+            for folder in self._fs.ls(self._archive_root, detail=True, refresh=True):
                 day = _to_day(posixpath.basename(str(folder["name"]).rstrip("/")))
                 if day is None or day < since or folder["type"] != "directory":
                     continue
@@ -127,6 +132,123 @@ class LandingZone:
                 "check its permissions"
             ) from None
         return sorted(found, key=lambda item: (item[0], item[1].name), reverse=True)
+
+    def list_waiting_before(self, cutoff: datetime) -> list[tuple[datetime, str]]:
+        """Files that wait, whole or not, and were last written before an instant: when, and path.
+
+        Only names of ours: a zone that was set to a folder of other things loses none of them.
+
+        Args:
+            cutoff: With a time zone.
+
+        Raises:
+            ConfigurationError: The zone cannot be listed, or does not say when files were written.
+        """
+        names = SUFFIXES + tuple(
+            suffix + unfinished for suffix in SUFFIXES for unfinished in UNFINISHED_SUFFIXES
+        )
+        with _explained("the landing zone"):
+            paths = [path for path in self._list(self.root, "file") if path.endswith(names)]
+            return sorted(item for item in self._modified(paths) if item[0] < cutoff)
+
+    def list_archived_before(self, day: date) -> list[tuple[date, str]]:
+        """Everything in the archive that arrived before a day: the day, and path.
+
+        Whatever its name, also what a killed rewrite left behind. A file that somebody put beside
+        the day folders counts by the day on which it was written.
+
+        Args:
+            day: The first day, in São Paulo, that is not listed.
+
+        Raises:
+            ConfigurationError: The archive cannot be listed.
+        """
+        found: list[tuple[date, str]] = []
+        strays: list[str] = []
+        with _explained("the archive of the landing zone"):
+            for folder, arrived_on in self._archive_folders():
+                files = self._walk(folder)[0]
+                if arrived_on is None:
+                    strays += files
+                elif arrived_on < day:
+                    found += [(arrived_on, path) for path in files]
+            strays += self._list(self._archive_root, "file")
+            written = [(business_date(at), path) for at, path in self._modified(strays)]
+            found += [item for item in written if item[0] < day]
+        return sorted(found)
+
+    def remove(self, path: str) -> bool:
+        """Remove a file that a list of this zone named; False where it is gone already.
+
+        Raises:
+            OSError: It cannot be removed.
+        """
+        try:
+            self._fs.rm_file(path)
+        except FileNotFoundError:
+            return False
+        if getattr(self._fs, "local_file", False):
+            _sync_folder(posixpath.dirname(path))
+        return True
+
+    def remove_empty_days(self, day: date) -> int:
+        """Remove the empty folders of the archive's days before one; how many.
+
+        Raises:
+            ConfigurationError: The archive cannot be listed.
+        """
+        removed = 0
+        with _explained("the archive of the landing zone"):
+            for folder, arrived_on in self._archive_folders():
+                if arrived_on is None or arrived_on >= day:
+                    continue
+                for each in (*reversed(self._walk(folder)[1]), folder):
+                    # What holds something stays: its files were not removed, or one came just now.
+                    with suppress(OSError):
+                        self._fs.rmdir(each)
+                        removed += each == folder
+        return removed
+
+    @property
+    def _archive_root(self) -> str:
+        return posixpath.join(self.root, ARCHIVE)
+
+    def _archive_folders(self) -> list[tuple[str, date | None]]:
+        folders = self._list(self._archive_root, "directory")
+        return [(path, _to_day(posixpath.basename(path))) for path in folders]
+
+    def _list(self, folder: str, kind: str) -> list[str]:
+        """Files or folders directly in one, none where it is gone; a symbolic link is neither."""
+        try:
+            entries: list[dict[str, Any]] = self._fs.ls(folder, detail=True, refresh=True)
+        except FileNotFoundError:
+            return []
+        return [
+            str(entry["name"]).rstrip("/")
+            for entry in entries
+            if entry["type"] == kind and not entry.get("islink")
+        ]
+
+    def _walk(self, folder: str) -> tuple[list[str], list[str]]:
+        """All files and folders below one, parents first."""
+        files: list[str] = []
+        folders: list[str] = []
+        waiting = [folder]
+        while waiting:
+            current = waiting.pop()
+            files += self._list(current, "file")
+            below = self._list(current, "directory")
+            folders += below
+            waiting += below
+        return files, folders
+
+    def _modified(self, paths: list[str]) -> Iterator[tuple[datetime, str]]:
+        for path in paths:
+            try:
+                at = self._fs.modified(path)
+            except FileNotFoundError:
+                continue  # loaded and archived just now
+            yield at if at.tzinfo else at.replace(tzinfo=UTC), path
 
     def file(self, path: str) -> LandingFile:
         """A file given by its path rather than found.
@@ -145,12 +267,60 @@ class LandingZone:
         with self._fs.open(file.path, "rb") as stream:
             yield stream
 
+    @contextmanager
+    def replace(self, file: LandingFile) -> Iterator[IO[bytes]]:
+        """Write a file anew under its name; it is seen as it was, or whole as it is written.
+
+        Written beside it and renamed, so a kill leaves the former file and a draft, which
+        :meth:`remove_drafts` finds. Of a local file time and mode stay.
+        """
+        draft = posixpath.join(
+            posixpath.dirname(file.path),
+            f"{_DRAFT_PREFIX}{secrets.token_hex(8)}{_DRAFT_SUFFIX}",
+        )
+        is_local = bool(getattr(self._fs, "local_file", False))
+        try:
+            with self._fs.open(draft, "wb") as stream:
+                yield stream
+                if is_local:
+                    stream.flush()
+                    os.fsync(stream.fileno())
+            if is_local:
+                shutil.copystat(file.path, draft)
+                self._fs.mv(draft, file.path)
+                _sync_folder(posixpath.dirname(file.path))
+            else:
+                # One request in an object store; not mv, as in archive.
+                self._fs.cp_file(draft, file.path)
+                self._fs.rm_file(draft)
+        except BaseException:
+            with suppress(OSError):
+                self._fs.rm_file(draft)
+            raise
+
+    def remove_drafts(self) -> int:
+        """Delete what killed runs of :meth:`replace` left; how many there were."""
+        removed = 0
+        archive = posixpath.join(self.root, ARCHIVE)
+        folders = [self.root]
+        with suppress(FileNotFoundError):
+            entries = self._fs.ls(archive, detail=True, refresh=True)
+            folders += [str(entry["name"]) for entry in entries if entry["type"] == "directory"]
+        for folder in folders:
+            with suppress(FileNotFoundError):
+                for entry in self._fs.ls(folder, detail=True, refresh=True):
+                    name = posixpath.basename(str(entry["name"]))
+                    if name.startswith(_DRAFT_PREFIX) and name.endswith(_DRAFT_SUFFIX):
+                        self._fs.rm_file(str(entry["name"]))
+                        removed += 1
+        return removed
+
     def archive(self, file: LandingFile, arrived_on: date, batch_id: str) -> str:
         """Move a loaded file to ``archive/<day of arrival>/``; its new path.
 
         Another body under the same name keeps its own place by a piece of the batch's id.
         """
-        folder = posixpath.join(self.root, ARCHIVE, arrived_on.isoformat())
+        folder = posixpath.join(self._archive_root, arrived_on.isoformat())
         self._fs.makedirs(folder, exist_ok=True)
         name = posixpath.basename(file.path)
         target = posixpath.join(folder, name)
@@ -164,6 +334,31 @@ class LandingZone:
             self._fs.cp_file(file.path, target)
             self._fs.rm_file(file.path)
         return target
+
+
+@contextmanager
+def _explained(what: str) -> Iterator[None]:
+    """Say of what cannot be listed what to look at."""
+    try:
+        yield
+    except NotImplementedError:
+        raise ConfigurationError(
+            "GATTE_INBOUND_URL: this filesystem does not say when a file was written, so retention "
+            "cannot tell its age"
+        ) from None
+    except OSError as error:
+        raise ConfigurationError(
+            f"{what} cannot be listed ({type(error).__name__}); check its permissions"
+        ) from None
+
+
+def _sync_folder(path: str) -> None:
+    """Make the names in a local folder outlast a crash of the machine."""
+    folder = os.open(path, os.O_RDONLY)
+    try:
+        os.fsync(folder)
+    finally:
+        os.close(folder)
 
 
 def _to_day(name: str) -> date | None:

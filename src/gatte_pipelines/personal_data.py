@@ -7,6 +7,7 @@ for text in logs belong to ``redaction``.
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from enum import StrEnum
 
 
@@ -174,3 +175,23 @@ def is_reportable(table: str, column: str) -> bool:
     Columns that are not text (ids, instants, numbers, ENUMs) are not catalogued and may be read.
     """
     return CATALOGUE[table].get(column, Kind.PLAIN) is Kind.PLAIN
+
+
+# No repr: what is printed, logged or raised with these must not show them.
+@dataclass(frozen=True, kw_only=True, repr=False)
+class SubjectKeys:
+    """What a person is known by in files and payloads.
+
+    Attributes:
+        phones: Digits only, every form (with and without the ninth digit).
+        bsuids: Business-scoped user ids, the parents' included.
+        emails: As they were written.
+        message_ids: ``messages.id`` as 32 hexadecimal digits.
+        user_ids: ``users.id`` as 32 hexadecimal digits, those merged into the user included.
+    """
+
+    phones: frozenset[str]
+    bsuids: frozenset[str]
+    emails: frozenset[str]
+    message_ids: frozenset[str]
+    user_ids: frozenset[str]

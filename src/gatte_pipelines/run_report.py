@@ -307,6 +307,7 @@ _REASONS_PT = {
     "before_cutover": "anterior à adoção do banco",
     "past_retention": "mais antigo que os 90 dias da retenção",
     "group": "mensagem de grupo",
+    "erased": "de titular cujos dados foram eliminados",
     "security_code": "troca do código de segurança",
     "service_error": "erro informado pelo WhatsApp",
     "account_event": "aviso sobre a conta",

@@ -16,13 +16,24 @@ from gatte_pipelines.errors import ConfigurationError
 PREFIX = "GATTE_"
 # BLAKE2b takes keys of up to 64 bytes; under 16 bytes a key could be guessed.
 MIN_ID_KEY_BYTES, MAX_ID_KEY_BYTES = 16, 64
+RETENTION_POLICY = "retention.yaml"
+"""Name of the retention policy in the folder of the configuration."""
+
+_NUMBERS = {
+    "conversation_idle_hours",
+    "context_messages",
+    "inbound_archive_days",
+    "backup_days",
+}
+_MAX_DIGITS = 6  # a longer number overflows what it is added to
 
 
 @dataclass(frozen=True, kw_only=True)
 class Settings:
     """All settings, read once. Secrets stay out of ``repr``.
 
-    A database URL that is None means the embedded PostgreSQL under ``home``.
+    A database URL that is None means the embedded PostgreSQL under ``home``. Days that are None are
+    the retention policy's; a number may only shorten them, which is checked where both are known.
     """
 
     home: Path = Path(".gatte")
@@ -33,6 +44,10 @@ class Settings:
     inbound_url: str = ""
     conversation_idle_hours: int = 24
     context_messages: int = 20
+    config: Path | None = None
+    inbound_archive_days: int | None = None
+    backup_days: int | None = None
+    ledger_url: str = ""
     smtp_url: str | None = field(default=None, repr=False)
     staff_email: str | None = field(default=None, repr=False)
 
@@ -45,6 +60,25 @@ class Settings:
     def landing_url(self) -> str:
         """Folder or fsspec URL where inbound files arrive."""
         return self.inbound_url or str(self.home / "landing")
+
+    @property
+    def outside_ledger_url(self) -> str:
+        """Folder or ``file://`` URL of the privacy ledger's copy outside the database."""
+        return self.ledger_url or str(self.home / "ledger")
+
+    @property
+    def config_folder(self) -> Path:
+        """Folder of what GATTE may change without code.
+
+        The one that is set; else ``config`` in the current folder where that holds the retention
+        policy, so that another folder of this name is not taken for it; else that of the checkout.
+        """
+        if self.config is not None:
+            return self.config
+        here = Path("config")
+        if (here / RETENTION_POLICY).is_file():
+            return here
+        return Path(__file__).resolve().parents[2] / "config"
 
     @classmethod
     def from_environment(
@@ -105,7 +139,7 @@ def read_dotenv(path: Path) -> dict[str, str]:
 
 
 def _parse(name: str, text: str) -> object:
-    if name == "home":
+    if name in {"home", "config"}:
         return Path(text).expanduser()
     if name == "id_key":
         key = text.encode()
@@ -115,10 +149,13 @@ def _parse(name: str, text: str) -> object:
                 "make one with: python3 -c 'import secrets; print(secrets.token_hex(32))'"
             )
         return key
-    if name in {"conversation_idle_hours", "context_messages"}:
-        if not text.isdecimal() or int(text) == 0:
+    if name in _NUMBERS:
+        if not text.isdecimal() or len(text) > _MAX_DIGITS or int(text) == 0:
             raise ConfigurationError(f"{PREFIX}{name.upper()} must be a whole number above 0")
         return int(text)
+    if name == "ledger_url" and not re.match(r"file://(localhost)?/|(?!.*://)", text):
+        # What was appended must be on the disk before anything is destroyed: a folder can tell.
+        raise ConfigurationError(f"{PREFIX}LEDGER_URL must be a folder or look like file:///folder")
     return text
 
 

@@ -7,16 +7,18 @@ from __future__ import annotations
 
 import os
 import secrets
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
+from uuid import UUID
 
 from gatte_pipelines.database import engine as database
 from gatte_pipelines.database import migrate, roles
 from gatte_pipelines.database.runs import run_recorded
-from gatte_pipelines.errors import ConfigurationError
+from gatte_pipelines.database.single_flight import single_flight
+from gatte_pipelines.errors import ConfigurationError, RetryableError
 from gatte_pipelines.redaction import register_secret
 from gatte_pipelines.run_report import RunReport
 
@@ -26,8 +28,16 @@ if TYPE_CHECKING:
     from sqlalchemy import URL, Connection
 
     from gatte_pipelines.database.embedded import EmbeddedServer
+    from gatte_pipelines.inbound.erasure import SubjectFiles
+    from gatte_pipelines.inbound.idle import Periods
     from gatte_pipelines.inbound.ids import MessageIds
     from gatte_pipelines.inbound.load import ShowProgress
+    from gatte_pipelines.privacy.external import ErasureHook
+    from gatte_pipelines.privacy.ledger import Ledger
+    from gatte_pipelines.privacy.ledger_check import Verification
+    from gatte_pipelines.privacy.outside_copy import OutsideCopy
+    from gatte_pipelines.privacy.policy import Policy
+    from gatte_pipelines.privacy.stores import FileStore
     from gatte_pipelines.settings import Settings
 
 EMBEDDED_OWNER = "postgres"
@@ -156,6 +166,108 @@ class Wiring:
         with self.connect(role) as connection:
             migrate.assert_migrated(connection)
             yield connection
+
+    @property
+    def policy(self) -> Policy:
+        """The retention policy of the configuration.
+
+        Raises:
+            ConfigurationError: There is none.
+            BadInputError: It contradicts itself; named by line and field.
+        """
+        from gatte_pipelines.privacy.policy import shorten  # noqa: PLC0415
+        from gatte_pipelines.privacy.policy_file import read_policy  # noqa: PLC0415
+        from gatte_pipelines.settings import RETENTION_POLICY  # noqa: PLC0415
+
+        settings = self.settings
+        policy = read_policy(settings.config_folder / RETENTION_POLICY)
+        for rule, days, name in (
+            ("landing_archive", settings.inbound_archive_days, "GATTE_INBOUND_ARCHIVE_DAYS"),
+            ("backups", settings.backup_days, "GATTE_BACKUP_DAYS"),
+        ):
+            policy = shorten(policy, rule, days, name)
+        return policy
+
+    @property
+    def outside_ledger(self) -> OutsideCopy:
+        """The copy of the privacy ledger outside the database."""
+        from gatte_pipelines.privacy.outside_copy import OutsideCopy  # noqa: PLC0415
+
+        return OutsideCopy(self.settings.outside_ledger_url)
+
+    @contextmanager
+    def ledger(self) -> Iterator[Ledger]:
+        """The privacy ledger, on a connection of its own."""
+        from gatte_pipelines.privacy.ledger import Ledger  # noqa: PLC0415
+
+        with self.connect() as connection:
+            yield Ledger(database.psycopg_connection(connection), self.outside_ledger)
+
+    def verify_ledger(self, connection: Connection) -> Verification:
+        """The privacy ledger compared with its copy outside; every entry is read."""
+        from gatte_pipelines.privacy.ledger_check import verify  # noqa: PLC0415
+
+        return verify(database.psycopg_connection(connection), self.outside_ledger)
+
+    def vacuum(self, tables: Sequence[str]) -> None:
+        """Vacuum tables as their owner.
+
+        Raises:
+            PermanentError: The server skipped one.
+        """
+        from gatte_pipelines.database.vacuum import vacuum  # noqa: PLC0415
+
+        with self.connect("owner") as connection:
+            vacuum(connection, tables)
+
+    @property
+    def erasure_hooks(self) -> dict[str, ErasureHook]:
+        """The other systems that hold personal data; the CRM and the calendar register here."""
+        from gatte_pipelines.privacy.external import index_hooks  # noqa: PLC0415
+
+        return index_hooks(())
+
+    @property
+    def subject_files(self) -> SubjectFiles:
+        """Landing files, archive and quarantine, searched for one person."""
+        from gatte_pipelines.inbound.erasure import SubjectFiles  # noqa: PLC0415
+        from gatte_pipelines.landing import LandingZone  # noqa: PLC0415
+
+        zone = LandingZone(self.settings.landing_url)
+        if not self.settings.inbound_url:
+            zone.create()
+        return SubjectFiles(zone, self.message_ids)
+
+    @property
+    def exports(self) -> Path:
+        """The folder of exports and receipts."""
+        return self.settings.home / "exports"
+
+    @contextmanager
+    def inbound_at_rest(self) -> Iterator[None]:
+        """Keep the load of the landing zone from running meanwhile: its files are rewritten.
+
+        Raises:
+            RetryableError: It is running now.
+        """
+        with self.connect() as connection, single_flight(connection, "inbound_messages") as free:
+            if not free:
+                raise RetryableError("inbound_messages is loading files now; try again")
+            yield
+
+    def file_stores(self) -> list[FileStore]:
+        """The files that the retention policy is about."""
+        from gatte_pipelines.landing import LandingZone  # noqa: PLC0415
+        from gatte_pipelines.privacy import stores  # noqa: PLC0415
+
+        zone = LandingZone(self.settings.landing_url)
+        if not self.settings.inbound_url:
+            zone.create()
+        return [
+            stores.waiting_files(zone),
+            stores.archived_files(zone),
+            *stores.local_stores(self.settings.home),
+        ]
 
     def _start_embedded(self) -> EmbeddedServer:
         if self._embedded is None:
@@ -293,9 +405,133 @@ def _session_context_expiry(
             connection,
             pipeline=idle.PIPELINE,
             as_of=as_of,
-            body=lambda report: idle.expire(connection, report, idle=wiring.idle),
+            body=lambda report: idle.expire(
+                connection, report, idle=wiring.idle, periods=_idle_periods(wiring.policy)
+            ),
             lock=idle.PIPELINE,
         )
+
+
+def _lgpd_retention(
+    wiring: Wiring,
+    as_of: datetime,
+    _progress: ShowProgress | None,
+    options: Mapping[str, Any],
+) -> RunReport:
+    """Plan what is due; with ``execute``, or a plan's id as ``approve``, carry it out.
+
+    ``prefect_runs`` is the file store of Prefect's own records, which only flows can reach.
+    """
+    from gatte_pipelines.privacy import retention  # noqa: PLC0415
+
+    approve: str = options.get("approve") or ""
+    policy = wiring.policy
+    with wiring.migrated() as connection, wiring.ledger() as ledger:
+        engine = retention.Retention(
+            connection=connection,
+            ledger=ledger,
+            policy=policy,
+            sweep=_sweep(wiring, policy),
+            files=[*wiring.file_stores(), *filter(None, [options.get("prefect_runs")])],
+            hooks=wiring.erasure_hooks,
+            vacuum=wiring.vacuum,
+            now=datetime.now(UTC),
+        )
+
+        def body(report: RunReport) -> None:
+            engine.retain(
+                report,
+                execute=bool(options.get("execute")),
+                approve=_parse_uuid(approve, "approve") if approve else None,
+                force=bool(options.get("force")),
+                after_step=options.get("after_step"),
+            )
+
+        return run_recorded(
+            connection,
+            pipeline=retention.PIPELINE,
+            as_of=as_of,
+            body=body,
+            lock=retention.PIPELINE,
+        )
+
+
+def _lgpd_subject_request(
+    wiring: Wiring,
+    as_of: datetime,
+    _progress: ShowProgress | None,
+    options: Mapping[str, Any],
+) -> RunReport:
+    """Export or erase (``kind``) the subject ``user_id``; ``execute`` erases."""
+    from gatte_pipelines.privacy import requests  # noqa: PLC0415
+
+    user_id = _parse_uuid(str(options["user_id"]), "user_id")
+    received_at: datetime = options.get("received_at") or as_of
+    policy = wiring.policy
+    with wiring.migrated() as connection, wiring.ledger() as ledger:
+        operation = requests.SubjectOperation(
+            connection=connection,
+            ledger=ledger,
+            files=wiring.subject_files,
+            hooks=wiring.erasure_hooks,
+            exports=wiring.exports,
+            periods=policy.periods(),
+        )
+
+        def body(report: RunReport) -> None:
+            if options["kind"] == "export":
+                operation.export(report, user_id, received_at=received_at)
+                return
+            with wiring.inbound_at_rest():
+                operation.erase(
+                    report, user_id, received_at=received_at, execute=bool(options.get("execute"))
+                )
+
+        return run_recorded(
+            connection,
+            pipeline=requests.PIPELINE,
+            as_of=as_of,
+            body=body,
+            lock=requests.PIPELINE,
+        )
+
+
+def _sweep(wiring: Wiring, policy: Policy) -> Callable[[datetime], Mapping[str, int]]:
+    """The operation of ``inbound`` that ends by the clock, for the engine of ``privacy``."""
+    from gatte_pipelines.inbound import idle  # noqa: PLC0415
+
+    def sweep(as_of: datetime) -> Mapping[str, int]:
+        with wiring.connect() as connection:
+            ended = idle.end_by_clock(
+                connection, as_of=as_of, idle=wiring.idle, periods=_idle_periods(policy)
+            )
+        return {
+            "session_context_ttl": ended.contexts,
+            "message_changes_waiting": ended.waiting_changes,
+            "undo_records": ended.undo_records,
+            "identity_changes_unknown": ended.unknown_identities,
+        }
+
+    return sweep
+
+
+def _idle_periods(policy: Policy) -> Periods:
+    from gatte_pipelines.inbound.idle import Periods  # noqa: PLC0415
+
+    periods = policy.periods()
+    return Periods(
+        contexts=periods["session_context_ttl"],
+        waiting_changes=periods["message_changes_waiting"],
+        unknown_identities=periods["identity_changes_unknown"],
+        undo_records=periods["undo_records"],
+    )
+
+
+def _parse_uuid(text: str, name: str) -> UUID:
+    try:
+        return UUID(text.strip())
+    except ValueError:
+        raise ConfigurationError(f"{name} must be a UUID") from None
 
 
 def _watchdog(
@@ -344,6 +580,8 @@ OPERATIONS: dict[str, Operation] = {
     "inbound_messages": _inbound_messages,
     "quarantine_replay": _quarantine_replay,
     "session_context_expiry": _session_context_expiry,
+    "lgpd_retention": _lgpd_retention,
+    "lgpd_subject_request": _lgpd_subject_request,
     "watchdog": _watchdog,
 }
 """The registry of pipelines: flows and commands run the same operations by the same names."""

@@ -469,7 +469,7 @@ def test_a_chunk_with_references_is_sealed_only_when_they_are_settled() -> None:
     assert chunk.references == {KNOWN}
     assert chunk.close(3, 99).rows == {}
     assert (chunk.lines, chunk.bytes_read) == (3, 99)
-    chunk.settle_references({KNOWN})
+    chunk.settle_references({KNOWN: False})
     chunk.seal()
     assert len(read(chunk, "messages")) == 2
     assert len(read(chunk, "events")) == 1
@@ -479,7 +479,7 @@ def test_a_chunk_with_references_is_sealed_only_when_they_are_settled() -> None:
 
 def test_a_reference_to_nobody_goes_to_quarantine_whole() -> None:
     chunk = unsealed(message("a"), referring(UNKNOWN), referring_event(UNKNOWN), referring(KNOWN))
-    chunk.settle_references({KNOWN})
+    chunk.settle_references({KNOWN: False})
     chunk.close(4, 99)
     rows = read(chunk, "quarantine")
     assert [(row["line"], row["kind"], row["reason"], row["field"]) for row in rows] == [

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Iterator
-from datetime import date
+from datetime import UTC, date, datetime, timedelta
 from pathlib import Path
 
 import fsspec
@@ -159,3 +159,124 @@ def test_archived_files_are_listed_newest_day_first_from_a_day_on(
         (2, "c.jsonl.gz"),
         (2, "a.json"),
     ]
+
+
+# --- What retention removes -----------------------------------------------------------------------
+
+CUTOFF = datetime(2026, 3, 2, 5, tzinfo=UTC)
+
+
+def _write(path: Path, at: datetime) -> Path:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_bytes(b"{}")
+    os.utime(path, (at.timestamp(), at.timestamp()))
+    return path
+
+
+def test_files_that_wait_are_past_their_time_by_when_they_were_written(
+    zone: LandingZone, tmp_path: Path
+) -> None:
+    old, older = CUTOFF - timedelta(seconds=1), CUTOFF - timedelta(days=9)
+    for name in ("b.jsonl", "c.json.part", ".d.jsonl.gz.tmp"):
+        _write(tmp_path / name, old)
+    _write(tmp_path / "a[1].json", older)
+    _write(tmp_path / "new.json", CUTOFF)
+    assert zone.list_waiting_before(CUTOFF) == [
+        (older, f"{zone.root}/a[1].json"),
+        (old, f"{zone.root}/.d.jsonl.gz.tmp"),
+        (old, f"{zone.root}/b.jsonl"),
+        (old, f"{zone.root}/c.json.part"),
+    ]
+
+
+def test_what_is_not_ours_is_never_past_its_time(zone: LandingZone, tmp_path: Path) -> None:
+    old = CUTOFF - timedelta(days=9)
+    for name in ("notes.txt", "Makefile", "x.part", "folder/a.json", "archive/2026-03-01/a.json"):
+        _write(tmp_path / name, old)
+    outside = _write(tmp_path.parent / f"{tmp_path.name}-outside.json", old)
+    (tmp_path / "link.json").symlink_to(outside)
+    (tmp_path / "dangling.json").symlink_to(tmp_path / "absent")
+    assert zone.list_waiting_before(CUTOFF) == []
+
+
+def test_a_zone_that_does_not_exist_has_nothing_past_its_time(tmp_path: Path) -> None:
+    zone = LandingZone(str(tmp_path / "absent"))
+    assert zone.list_waiting_before(CUTOFF) == []
+    assert zone.list_archived_before(DAY) == []
+    assert zone.remove_empty_days(DAY) == 0
+
+
+@pytest.mark.parametrize("kind", ["zone", "memory"])
+def test_archived_files_are_past_their_time_by_their_day_whatever_their_name(
+    kind: str, request: pytest.FixtureRequest
+) -> None:
+    zone: LandingZone = request.getfixturevalue(kind)
+    expected = []
+    for place in ("2026-03-01/b.json", "2026-03-01/a.json.part", "2026-02-27/deep/er/c.txt"):
+        path = f"{zone.root}/archive/{place}"
+        zone._fs.makedirs(path.rsplit("/", 1)[0], exist_ok=True)
+        zone._fs.pipe_file(path, b"{}")
+        expected.append((date.fromisoformat(place[:10]), path))
+    for place in ("2026-03-02/d.json", "2026-03-03/e.json"):
+        zone._fs.makedirs(f"{zone.root}/archive/{place[:10]}", exist_ok=True)
+        zone._fs.pipe_file(f"{zone.root}/archive/{place}", b"{}")
+    assert zone.list_archived_before(DAY) == sorted(expected)
+
+
+def test_archived_files_beside_the_day_folders_count_by_when_they_were_written(
+    zone: LandingZone, tmp_path: Path
+) -> None:
+    # 02:30 UTC is still the day before in São Paulo.
+    old = _write(tmp_path / "archive" / "old.json", datetime(2026, 3, 2, 2, 30, tzinfo=UTC))
+    kept = _write(tmp_path / "archive" / "copy" / "new.json", datetime(2026, 3, 2, 3, tzinfo=UTC))
+    assert zone.list_archived_before(DAY) == [(date(2026, 3, 1), str(old))]
+    assert zone.list_archived_before(DAY + timedelta(days=1)) == [
+        (date(2026, 3, 1), str(old)),
+        (date(2026, 3, 2), str(kept)),
+    ]
+
+
+def test_links_in_the_archive_are_neither_followed_nor_listed(
+    zone: LandingZone, tmp_path: Path
+) -> None:
+    outside = _write(tmp_path.parent / f"{tmp_path.name}-outside" / "a.json", CUTOFF)
+    archive = tmp_path / "archive"
+    (archive / "2026-02-01").mkdir(parents=True)
+    (archive / "2026-02-01" / "link.json").symlink_to(outside)
+    (archive / "2026-02-01" / "folder").symlink_to(outside.parent)
+    (archive / "2026-02-02").symlink_to(outside.parent)
+    assert zone.list_archived_before(DAY) == []
+    assert zone.remove_empty_days(DAY) == 0
+    assert outside.exists()
+
+
+def test_a_file_is_removed_once(zone: LandingZone, tmp_path: Path) -> None:
+    _write(tmp_path / "a*.json", CUTOFF)
+    _write(tmp_path / "a1.json", CUTOFF)
+    assert zone.remove(f"{zone.root}/a*.json")
+    assert not zone.remove(f"{zone.root}/a*.json")
+    assert names(zone) == ["a1.json"]
+
+
+@pytest.mark.parametrize("kind", ["zone", "memory"])
+def test_empty_folders_of_past_days_go_and_no_others(
+    kind: str, request: pytest.FixtureRequest
+) -> None:
+    zone: LandingZone = request.getfixturevalue(kind)
+    archive = f"{zone.root}/archive"
+    for folder in ("2026-02-27/deep/er", "2026-03-01", "2026-03-02", "2026-02-28", "other"):
+        zone._fs.makedirs(f"{archive}/{folder}", exist_ok=True)
+    zone._fs.pipe_file(f"{archive}/2026-02-28/a.json", b"{}")
+    assert zone.remove_empty_days(DAY) == 2
+    left = {entry["name"].rsplit("/", 1)[1] for entry in zone._fs.ls(archive, detail=True)}
+    assert left == {"2026-02-28", "2026-03-02", "other"}
+
+
+def test_a_filesystem_that_tells_no_time_names_the_setting(
+    zone: LandingZone, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    _write(tmp_path / "a.json", CUTOFF)
+    # As fsspec's base class answers for filesystems that lack it.
+    monkeypatch.setattr(type(zone._fs), "modified", fsspec.AbstractFileSystem.modified)
+    with pytest.raises(ConfigurationError, match=r"GATTE_INBOUND_URL.*does not say when"):
+        zone.list_waiting_before(CUTOFF)

@@ -25,6 +25,8 @@ def test_without_any_variable_the_defaults_of_the_design_hold() -> None:
     assert settings.landing_url == str(Path(".gatte") / "landing")
     assert (settings.conversation_idle_hours, settings.context_messages) == (24, 20)
     assert (settings.id_key, settings.smtp_url, settings.staff_email) == (None, None, None)
+    assert (settings.inbound_archive_days, settings.backup_days) == (None, None)
+    assert settings.outside_ledger_url == str(Path(".gatte") / "ledger")
 
 
 def test_every_variable_reaches_its_field() -> None:
@@ -37,6 +39,10 @@ def test_every_variable_reaches_its_field() -> None:
         GATTE_INBOUND_URL="s3://bucket/inbound",
         GATTE_CONVERSATION_IDLE_HOURS="12",
         GATTE_CONTEXT_MESSAGES="5",
+        GATTE_CONFIG="/etc/gatte",
+        GATTE_INBOUND_ARCHIVE_DAYS="7",
+        GATTE_BACKUP_DAYS="14",
+        GATTE_LEDGER_URL="file:///srv/ledger",
         GATTE_SMTP_URL="smtp://user:segredo@mail:587",
         GATTE_STAFF_EMAIL="equipe@example.com",
     )
@@ -49,15 +55,21 @@ def test_every_variable_reaches_its_field() -> None:
         inbound_url="s3://bucket/inbound",
         conversation_idle_hours=12,
         context_messages=5,
+        config=Path("/etc/gatte"),
+        inbound_archive_days=7,
+        backup_days=14,
+        ledger_url="file:///srv/ledger",
         smtp_url="smtp://user:segredo@mail:587",
         staff_email="equipe@example.com",
     )
     assert not settings.is_embedded
     assert settings.landing_url == "s3://bucket/inbound"
+    assert settings.outside_ledger_url == "file:///srv/ledger"
 
 
 def test_the_home_may_begin_with_a_tilde() -> None:
     assert _read(GATTE_HOME="~/gatte").home == Path.home() / "gatte"
+    assert _read(GATTE_CONFIG="~/gatte").config_folder == Path.home() / "gatte"
 
 
 def test_an_empty_variable_counts_as_not_set() -> None:
@@ -81,8 +93,16 @@ def test_a_key_of_another_length_is_refused_without_showing_it(key: str) -> None
     assert key not in caught.value.message
 
 
-@pytest.mark.parametrize("name", ["GATTE_CONVERSATION_IDLE_HOURS", "GATTE_CONTEXT_MESSAGES"])
-@pytest.mark.parametrize("value", ["0", "-1", "1.5", "dez", "1e3"])
+@pytest.mark.parametrize(
+    "name",
+    [
+        "GATTE_CONVERSATION_IDLE_HOURS",
+        "GATTE_CONTEXT_MESSAGES",
+        "GATTE_INBOUND_ARCHIVE_DAYS",
+        "GATTE_BACKUP_DAYS",
+    ],
+)
+@pytest.mark.parametrize("value", ["0", "-1", "1.5", "dez", "1e3", "²", "9" * 5000])
 def test_a_number_that_is_none_is_refused_by_its_name(name: str, value: str) -> None:
     with pytest.raises(ConfigurationError, match=f"{name} must be a whole number above 0"):
         _read(**{name: value})
@@ -98,6 +118,34 @@ def test_a_url_of_another_kind_is_refused_without_showing_it(name: str, url: str
     with pytest.raises(ConfigurationError, match=f"{name} must look like") as caught:
         _read(**{name: url})
     assert "segredo" not in caught.value.message
+
+
+@pytest.mark.parametrize("url", ["s3://bucket/segredo", "ftp://u:segredo@h/x", "file://segredo/x"])
+def test_a_ledger_url_that_is_no_folder_is_refused_without_showing_it(url: str) -> None:
+    with pytest.raises(ConfigurationError, match="GATTE_LEDGER_URL must be a folder") as caught:
+        _read(GATTE_LEDGER_URL=url)
+    assert "segredo" not in caught.value.message
+
+
+@pytest.mark.parametrize(
+    "url", ["/srv/ledger", "ledger", "file:///srv/l", "file://localhost/srv/l"]
+)
+def test_a_folder_for_the_ledger_may_be_written_either_way(url: str) -> None:
+    assert _read(GATTE_LEDGER_URL=url).outside_ledger_url == url
+
+
+def test_without_a_setting_the_policy_is_that_of_the_checkout(
+    tmp_path: Path, repository: Path
+) -> None:
+    assert _read().config_folder == repository / "config"
+    (tmp_path / "config").mkdir()  # of another program that stands in this folder
+    assert _read().config_folder == repository / "config"
+
+
+def test_a_policy_in_the_current_folder_comes_before_that_of_the_checkout(tmp_path: Path) -> None:
+    (tmp_path / "config").mkdir()
+    (tmp_path / "config" / "retention.yaml").touch()
+    assert _read().config_folder.resolve() == tmp_path / "config"
 
 
 @pytest.mark.parametrize("prefix", ["postgres", "postgresql", "postgresql+psycopg"])

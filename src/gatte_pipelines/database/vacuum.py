@@ -7,13 +7,16 @@ warning is an error.
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import TYPE_CHECKING
 
-import psycopg
 from psycopg import sql
-from sqlalchemy import Connection
 
 from gatte_pipelines.database.engine import psycopg_connection
 from gatte_pipelines.errors import PermanentError
+
+if TYPE_CHECKING:
+    from psycopg.errors import Diagnostic
+    from sqlalchemy import Connection
 
 
 def vacuum(connection: Connection, tables: Sequence[str]) -> None:
@@ -30,7 +33,7 @@ def vacuum(connection: Connection, tables: Sequence[str]) -> None:
     connection.rollback()
     warnings: list[str] = []
 
-    def note(diagnostic: psycopg.errors.Diagnostic) -> None:
+    def note(diagnostic: Diagnostic) -> None:
         if diagnostic.severity_nonlocalized == "WARNING":
             warnings.append(diagnostic.sqlstate or "")
 

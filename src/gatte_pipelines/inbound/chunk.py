@@ -5,7 +5,7 @@ Pure: the bytes are made here, sent by ``merge``. No SQL here.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Collection, Mapping
 from functools import lru_cache
 from typing import Any
 
@@ -75,10 +75,21 @@ class Chunk:
         ids: Mints the message ids.
         batch_id: Id of the file, for quarantine rows.
         source_name: Its name, for quarantine rows.
+        erased: Ids (32 hexadecimal digits) of erased subjects' records, which create nothing, and
+            nor does what refers to them.
     """
 
-    def __init__(self, ids: MessageIds, batch_id: str, source_name: str) -> None:
+    def __init__(
+        self,
+        ids: MessageIds,
+        batch_id: str,
+        source_name: str,
+        erased: Collection[str] = frozenset(),
+    ) -> None:
         self._ids, self.batch_id, self.source_name = ids, batch_id, source_name
+        self._erased = erased
+        # Edits of erased messages, by their own id: an edit of one of these is no less erased.
+        self.erased_edits: dict[str, str] = {}
         self._writers: dict[Sender, _Writer] = {}
         # People are senders joined by what they share; numbers lead to the number they became.
         self._same_as: list[int] = []
@@ -133,12 +144,20 @@ class Chunk:
         """The values of ``users.id`` that must be looked up before :meth:`seal`."""
         return {unit.sender.user_id for unit, _, _ in self._referring}
 
-    def settle_references(self, known: set[str]) -> None:
-        """Take in what refers to a known user; the rest goes to quarantine, whole."""
+    def settle_references(self, users: Mapping[str, bool]) -> None:
+        """Take in what refers to a known user; of an unknown one it goes to quarantine, whole.
+
+        Args:
+            users: The known users, and whether each was anonymised: then what refers to it creates
+                nothing, and is not kept either.
+        """
         referring, self._referring = self._referring, []
         for unit, line, body in referring:
-            if unit.sender.user_id not in known:
+            is_anonymized = users.get(unit.sender.user_id)
+            if is_anonymized is None:
                 self._add_rejected(reject_unknown(unit, body), line)
+            elif is_anonymized:
+                self._skip_erased()
             elif type(unit) is Message:
                 self._add_message(unit)
             else:
@@ -146,11 +165,18 @@ class Chunk:
 
     # --- Each kind of unit -----------------------------------------------------------------------
 
+    def _skip_erased(self) -> None:
+        self.skipped["erased"] = self.skipped.get("erased", 0) + 1
+
     def _add_message(self, message: Message) -> None:
-        self.message_count += 1
         key, sent_us, unit = message.key, message.sent_us, len(self._messages)
         best = self._best.get(key)
         message_id = self._mint_id(key) if best is None else self._message_ids[best]
+        if message_id in self._erased:
+            # Before its sender is met: nobody is made of an erased message.
+            self._skip_erased()
+            return
+        self.message_count += 1
         if best is None or _rank(message) < _rank(self._messages[best]):
             self._best[key] = unit
             self._counts.append("t")
@@ -175,11 +201,12 @@ class Chunk:
         if message.told is not None:
             self._add_told(message_id, writer.number, sent_us, message.told)
         if message.button is not None:
-            context = message.button.wamid
-            self._rows["buttons"].append(
-                f"{message_id}\t{self._find_id(context) if context else _NULL}\t"
-                f"{_text_or_null(message.button.payload)}\n"
-            )
+            wamid = message.button.wamid
+            context = self._find_id(wamid) if wamid else _NULL
+            if context not in self._erased:
+                self._rows["buttons"].append(
+                    f"{message_id}\t{context}\t{_text_or_null(message.button.payload)}\n"
+                )
         self._note_event(sent_us)
 
     def _add_told(self, message_id: str, sender: int, told_us: int, told: Told) -> None:
@@ -189,9 +216,13 @@ class Chunk:
             self._facts[message_id] = (told_us, sender, told)
 
     def _add_change(self, change: MessageChange) -> None:
+        edit_id, target_id = self._find_id(change.wamid), self._find_id(change.target_wamid)
+        if edit_id in self._erased or target_id in self._erased or target_id in self.erased_edits:
+            self.erased_edits[edit_id] = target_id
+            self._skip_erased()
+            return
         row = (
-            f"{self._find_id(change.wamid)}\t"
-            f"{self._find_id(change.target_wamid)}\t{change.changed_us}\t"
+            f"{edit_id}\t{target_id}\t{change.changed_us}\t"
             f"{'t' if change.content is None else 'f'}\t{_text_or_null(change.content)}\n"
         )
         # Its id is of all it says: two changes that contradict each other are two.
@@ -199,30 +230,43 @@ class Chunk:
         self._note_event(change.changed_us)
 
     def _add_reaction(self, reaction: Reaction) -> None:
+        own_id, target_id = self._find_id(reaction.wamid), self._find_id(reaction.target_wamid)
+        if own_id in self._erased or target_id in self._erased:
+            self._skip_erased()
+            return
         self._rows["reactions"].append(
-            f"{self._find_id(reaction.target_wamid)}\t{reaction.reacted_us}\t"
-            f"{self._find_id(reaction.wamid)}\t{_text_or_null(reaction.emoji)}\n"
+            f"{target_id}\t{reaction.reacted_us}\t{own_id}\t{_text_or_null(reaction.emoji)}\n"
         )
         self._note_event(reaction.reacted_us)
 
     def _add_opt_out(self, choice: OptOut) -> None:
+        choice_id = self._ids.of_bytes("choice", choice.key.encode())
+        if choice_id in self._erased:
+            self._skip_erased()
+            return
         writer = self._see(choice.sender, choice.chosen_us)
         self._rows["opt_outs"].append(
-            f"{self._ids.of_bytes('choice', choice.key.encode())}\t{writer.number}\t"
+            f"{choice_id}\t{writer.number}\t"
             f"{choice.chosen_us}\t{_escape(choice.category)}\t{'t' if choice.is_opted_out else 'f'}"
             "\n"
         )
 
     def _add_conversation_event(self, event: ConversationEvent) -> None:
-        writer = self._see(event.sender, event.at_us)
         told = f"{event.at_us}\t{event.status}\t{_text_or_null(event.transferred_to)}\n"
         # As for changes: the same event_id with another content is another event.
         said = "\t".join((event.key, *event.sender, told))
-        self._rows["events"].append(
-            f"{self._ids.of_bytes('conversation', said.encode())}\t{writer.number}\t{told}"
-        )
+        event_id = self._ids.of_bytes("conversation", said.encode())
+        if event_id in self._erased:
+            self._skip_erased()
+            return
+        writer = self._see(event.sender, event.at_us)
+        self._rows["events"].append(f"{event_id}\t{writer.number}\t{told}")
 
     def _add_identity_change(self, change: IdentityChange) -> None:
+        change_id = self._ids.of_bytes("identity", change.key.encode())
+        if change_id in self._erased:
+            self._skip_erased()
+            return
         old, new = change.old, change.new
         values = (
             _key_of(old),
@@ -234,7 +278,7 @@ class Chunk:
             new.parent_bsuid,
         )
         self._rows["identity_changes"].append(
-            f"{self._ids.of_bytes('identity', change.key.encode())}\t{change.changed_us}\t"
+            f"{change_id}\t{change.changed_us}\t"
             f"{'t' if change.moves_number else 'f'}\t" + "\t".join(map(_escape, values)) + "\n"
         )
         self._note_event(change.changed_us)

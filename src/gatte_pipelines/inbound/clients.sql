@@ -1,4 +1,4 @@
--- Joining and dividing clients, in a transaction that runs alone (see merge.sql, exclusive_lock).
+-- Joining and dividing clients, in a transaction that runs alone (see client_locks.py).
 
 -- name: create_settling
 create temporary table if not exists settling_senders (

@@ -439,7 +439,7 @@ def _iter_units_of_broken(line: bytes, horizon: Horizon, error: Exception) -> It
     pieces = line
     if not isinstance(error, msgspec.ValidationError) or not _is_json(line):
         try:
-            pieces = _to_bytes(line)
+            pieces = confine_broken_strings(line)
             _notification.decode(pieces)
         except msgspec.ValidationError as wrong:
             error = wrong
@@ -462,7 +462,7 @@ def _is_json(line: bytes) -> bool:
     return True
 
 
-def _to_bytes(line: bytes) -> bytes:
+def confine_broken_strings(line: bytes) -> bytes:
     """The same JSON, its broken strings still broken, but only inside the strings of their unit."""
     document = json.loads(line.decode("utf-8", "surrogateescape"))
     text = json.dumps(document, ensure_ascii=False, separators=(",", ":"))

@@ -483,7 +483,7 @@ class Finder:
         units = decide(Occurrence(hit.role, hit.piece), hit.body, within)
         unit = _most_telling(units)
         event = self._read_event(cursor, unit) if isinstance(unit, ConversationEvent) else None
-        return _decided(told, unit, cursor), event
+        return _decided(told, unit, cursor, self.ids), event
 
     def _read_event(
         self, cursor: psycopg.Cursor[Any], event: ConversationEvent
@@ -594,7 +594,24 @@ def _most_telling(units: list[Unit]) -> Unit:
     return units[0]
 
 
-def _decided(told: Reception, unit: Unit, cursor: psycopg.Cursor[Any]) -> Reception:
+def _keys(unit: Unit) -> list[str]:
+    """What the ids of a record and of its message are minted of, where one may be erased."""
+    if isinstance(unit, Message):
+        return [unit.key]
+    if isinstance(unit, MessageChange | Reaction):
+        return [f"wamid:{unit.wamid}", f"wamid:{unit.target_wamid}"]
+    return []
+
+
+def _is_erased(cursor: psycopg.Cursor[Any], ids: list[str]) -> bool:
+    cursor.execute(_SQL["count_erased"], {"ids": ids})
+    row = cursor.fetchone()
+    return bool(row and row[0])
+
+
+def _decided(
+    told: Reception, unit: Unit, cursor: psycopg.Cursor[Any], ids: MessageIds
+) -> Reception:
     if isinstance(unit, Skipped):
         return replace(told, decision="skip", reason=unit.reason)
     if isinstance(unit, Rejected):
@@ -603,10 +620,16 @@ def _decided(told: Reception, unit: Unit, cursor: psycopg.Cursor[Any]) -> Recept
         )
     kind = type(unit).__name__
     user_id = unit.sender.user_id if isinstance(unit, Message | ConversationEvent) else ""
-    if user_id and user_id not in read_known_users(cursor, {user_id}):
-        return replace(
-            told, decision="quarantine", kind=kind, reason="unknown_user", field="user_id"
-        )
+    if user_id:
+        is_anonymized = read_known_users(cursor, {user_id}).get(user_id)
+        if is_anonymized is None:
+            return replace(
+                told, decision="quarantine", kind=kind, reason="unknown_user", field="user_id"
+            )
+        if is_anonymized:
+            return replace(told, decision="skip", kind=kind, reason="erased")
+    if _is_erased(cursor, [ids.of_key(key) for key in _keys(unit)]):
+        return replace(told, decision="skip", kind=kind, reason="erased")
     return replace(told, decision="load", kind=kind)
 
 

@@ -189,3 +189,7 @@ select
 from pipeline.inbound_batches as b
 left join pipeline.runs as r on b.run_id = r.run_id
 where b.batch_id = %(sought_id)s;
+
+-- name: count_erased
+select count(*) from pipeline.erased_messages
+where message_id = any(%(ids)s::uuid[]);

@@ -7,7 +7,7 @@ from (
     select c.user_id
     from session_context as s
     inner join conversations as c on s.conversation_id = c.id
-    where s.ttl_expires_at <= pipeline.clock()
+    where s.ttl_expires_at <= pipeline.clock() - %(contexts)s::interval
     union
     select c.user_id
     from conversations as c
@@ -40,7 +40,7 @@ with ended as (
     where
         s.conversation_id = c.id
         and c.user_id = any(%(users)s)
-        and (s.ttl_expires_at <= pipeline.clock() or c.status = 'closed')
+        and (s.ttl_expires_at <= pipeline.clock() - %(contexts)s::interval or c.status = 'closed')
     returning s.conversation_id
 ),
 
@@ -80,7 +80,7 @@ where change_id in (
     select h.change_id
     from pipeline.message_changes as h
     where
-        h.changed_at < pipeline.clock() - %(waiting)s
+        h.changed_at < pipeline.clock() - %(waiting_changes)s::interval
         and not h.is_applied
     order by h.change_id
     limit %(page_size)s
@@ -91,7 +91,7 @@ where change_id in (
 delete from pipeline.undo_records
 where undo_id in (
     select undo_id from pipeline.undo_records
-    where expires_at <= pipeline.clock()
+    where expires_at <= pipeline.clock() - %(undo_records)s::interval
     order by expires_at
     limit %(page_size)s
     for update skip locked
@@ -117,7 +117,7 @@ with due as materialized (
             ('parent_bsuid', c.new_parent_bsuid)
         ) as k (kind, value)
     where
-        c.changed_at < pipeline.clock() - %(unknown)s
+        c.changed_at < pipeline.clock() - %(unknown_identities)s::interval
         and not exists (
             select from (
                 values

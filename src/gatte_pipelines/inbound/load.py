@@ -17,7 +17,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from functools import partial
-from typing import IO, TYPE_CHECKING, Any, cast
+from typing import IO, TYPE_CHECKING, Any, NamedTuple, cast
 
 import psycopg
 from psycopg import errors as pg
@@ -34,12 +34,14 @@ from gatte_pipelines.inbound import lines
 from gatte_pipelines.inbound.chunk import Chunk
 from gatte_pipelines.inbound.ids import FINGERPRINT_SETTING, MessageIds, as_uuid8
 from gatte_pipelines.inbound.merge import (
+    ErasedMeanwhileError,
     MergeRules,
     MustRunAloneError,
     UserAppearedError,
     create_temporary_tables,
     merge_chunk,
     merge_statuses,
+    read_erased,
     read_known_users,
 )
 from gatte_pipelines.inbound.units import Horizon, Rejected
@@ -207,18 +209,28 @@ class Loader:
         rules = MergeRules(
             as_of=report.as_of, idle=self.idle, context_messages=self.context_messages
         )
-        told = 0
-        with zone.open(file) as stream:
-            decoder = _Decoder(self, file, batch_id, stream, skip, writer.horizon(report.as_of))
-            for chunk in decoder.chunks():
-                counts = writer.commit(chunk, rules, _record_progress)
-                report.add(counts)
-                _extend_period(report, chunk)
-                tell(chunk.bytes_read)
-                for line, rejected in chunk.rejections:
-                    if told < _TOLD_PER_FILE:
-                        told += 1
-                        _note(report, _describe(file, line, rejected))
+        told = attempt = 0
+        while True:
+            known = _Known(writer.horizon(report.as_of), writer.read_erased())
+            try:
+                with zone.open(file) as stream:
+                    for chunk in _Decoder(self, file, batch_id, stream, skip, known).chunks():
+                        report.add(writer.commit(chunk, rules, _record_progress))
+                        skip, attempt = chunk.lines, 0
+                        _extend_period(report, chunk)
+                        tell(chunk.bytes_read)
+                        for line, rejected in chunk.rejections:
+                            if told < _TOLD_PER_FILE:
+                                told += 1
+                                _note(report, _describe(file, line, rejected))
+                break
+            except ErasedMeanwhileError:
+                # What was decoded ahead did not know of it: again from the last line committed.
+                attempt += 1
+                if attempt == _MAX_ATTEMPTS:
+                    raise RetryableError(
+                        "subjects are being erased all the time; run again"
+                    ) from None
         _close_batch(writer.driver, batch_id)
         return batch_id
 
@@ -242,6 +254,13 @@ def _quick_threads() -> Iterator[None]:
 _TOLD_PER_FILE = 5
 
 
+class _Known(NamedTuple):
+    """What the decoder is told of the database; see ``Chunk`` for ``erased``."""
+
+    horizon: Horizon
+    erased: frozenset[str]
+
+
 class _Decoder:
     """Decodes a file in a thread of its own, so that the database works meanwhile."""
 
@@ -252,11 +271,11 @@ class _Decoder:
         batch_id: str,
         stream: IO[bytes],
         skip: int,
-        horizon: Horizon,
+        known: _Known,
     ) -> None:
         self._loader, self._file, self._batch_id = loader, file, batch_id
         self._stream, self._skip = stream, skip
-        self._horizon = horizon
+        self._horizon, self._erased = known
         self._queue: queue.Queue[Chunk | BaseException | None] = queue.Queue(_CHUNKS_AHEAD)
         self._stop = threading.Event()
 
@@ -343,7 +362,7 @@ class _Decoder:
             yield Rejected("file", reason, None, f"{reason}: {self._batch_id}".encode())
 
     def _new_chunk(self) -> Chunk:
-        return Chunk(self._loader.ids, self._batch_id, self._file.name)
+        return Chunk(self._loader.ids, self._batch_id, self._file.name, self._erased)
 
 
 def _too_long(line: bytes) -> Rejected:
@@ -380,10 +399,15 @@ class ChunkWriter:
         """The instants between which records create something, for a run of ``as_of``."""
         return lines.horizon(as_of, self._cutover_us)
 
-    def read_known_users(self, references: set[str]) -> set[str]:
-        """Which of these ``users.id`` are users, or were before a merge."""
+    def read_known_users(self, references: set[str]) -> dict[str, bool]:
+        """Which of these ``users.id`` are users, or were; and whether each was anonymised."""
         with self.driver.transaction(), self.driver.cursor() as cursor:
             return read_known_users(cursor, references)
+
+    def read_erased(self) -> frozenset[str]:
+        """The ids of erased subjects' records, for the chunks that are made from here on."""
+        with self.driver.transaction(), self.driver.cursor() as cursor:
+            return read_erased(cursor)
 
     def commit(
         self,
@@ -394,6 +418,7 @@ class ChunkWriter:
         """Merge a chunk and what ``record`` notes of it, again after a deadlock.
 
         Raises:
+            ErasedMeanwhileError: A subject was erased since the chunk was made; make it again.
             RetryableError: Other writers came first too often.
         """
         if chunk.references:

@@ -11,6 +11,7 @@ from datetime import datetime, timedelta
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from gatte_pipelines.database.client_locks import exclusive_lock, share_lock
 from gatte_pipelines.database.statements import read_statements
 from gatte_pipelines.errors import PermanentError
 from gatte_pipelines.inbound import clients
@@ -53,6 +54,10 @@ class UserAppearedError(Exception):
     """The chatbot inserted a user of this chunk between two statements; try the chunk again."""
 
 
+class ErasedMeanwhileError(Exception):
+    """A subject of this chunk was erased since it was made; make it again of its lines."""
+
+
 class MustRunAloneError(Exception):
     """This chunk joins or divides clients: roll back and begin it again with ``alone``."""
 
@@ -64,19 +69,23 @@ def create_temporary_tables(connection: psycopg.Connection) -> None:
     connection.commit()
 
 
-def share_lock(cursor: psycopg.Cursor[Any]) -> None:
-    """Keep chunks that must run alone waiting until this transaction ends."""
-    cursor.execute(_SQL["share_lock"])
+def read_known_users(cursor: psycopg.Cursor[Any], references: set[str]) -> dict[str, bool]:
+    """Which of these ``users.id`` (32 hexadecimal digits) are users, or were before a merge.
+
+    Returns:
+        By id, whether that user, or the one it became part of, was anonymised.
+    """
+    cursor.execute(_SQL["read_known_users"], {"ids": sorted(references)})
+    return {user_id.hex: is_anonymized for user_id, is_anonymized in cursor}
 
 
-def read_known_users(cursor: psycopg.Cursor[Any], references: set[str]) -> set[str]:
-    """Which of these ``users.id`` (32 hexadecimal digits) are users, or were before a merge."""
-    cursor.execute(
-        "select id from users where id = any(%(ids)s::uuid[]) union "
-        "select from_user_id from pipeline.user_merges where from_user_id = any(%(ids)s::uuid[])",
-        {"ids": sorted(references)},
-    )
-    return {row[0].hex for row in cursor}
+def read_erased(cursor: psycopg.Cursor[Any]) -> frozenset[str]:
+    """Ids (32 hexadecimal digits) of the records of erased subjects that may still come again.
+
+    Some dozens to some thousands: what the subjects erased of late wrote within the retention.
+    """
+    cursor.execute("select message_id from pipeline.erased_messages")
+    return frozenset(row[0].hex for row in cursor)
 
 
 def merge_statuses(cursor: psycopg.Cursor[Any], chunk: Chunk) -> Counts:
@@ -112,6 +121,7 @@ def merge_chunk(
         The counts of these units; ``received`` as the decoder counted, the parts as SQL did.
 
     Raises:
+        ErasedMeanwhileError: Roll back and make the chunk again.
         UserAppearedError: Roll back and try again.
         MustRunAloneError: Roll back and try again with ``alone``.
         PermanentError: A guard refused a write of ours.
@@ -122,7 +132,10 @@ def merge_chunk(
         raise MustRunAloneError
     counts = Counts(received=chunk.received - chunk.status_count, skipped=dict(chunk.skipped))
     cursor.execute("select set_config('gatte.as_of', %s, true)", [rules.as_of.isoformat()])
-    cursor.execute(_SQL["exclusive_lock" if alone else "share_lock"])
+    if alone:
+        exclusive_lock(cursor)
+    else:
+        share_lock(cursor)
     _Merge(cursor, chunk, rules, counts, alone=alone).run()
     if chunk.rows["quarantine"]:
         sent = _copy(cursor, "quarantine", chunk)
@@ -156,6 +169,11 @@ class _Merge:
     def run(self) -> None:
         rows = self._chunk.rows
         sent = self._sent = {name: self._copy(name) for name in _COPIED if rows[name]}
+        if self._one("select exists (select from pipeline.erased_messages)"):
+            self._check_erased()
+        for name in ("changes", "reactions"):
+            if rows[name]:
+                self._skip(name, f"skip_anonymized_{name}")
         if rows["identity_changes"]:
             self._take_inserted("identity_changes", sent)
         settled = self._resolve() if rows["senders"] or rows["identity_changes"] else False
@@ -172,6 +190,25 @@ class _Merge:
         if rows["reactions"]:
             self._execute("insert_reactions")
             _take(self._counts, sent["reactions"], *_row(self._cursor))
+
+    # --- Whom this project forgot ----------------------------------------------------------------
+
+    def _check_erased(self) -> None:
+        """See that the chunk knew of all that was erased, and that no edit of it stays behind."""
+        if self._count("count_erased"):
+            raise ErasedMeanwhileError
+        if edits := self._chunk.erased_edits:
+            self._parameters |= {"ids": list(edits), "targets": list(edits.values())}
+            self._execute("note_erased_edits")
+            self._execute("drop_waiting_edits")
+            self._skip("changes", "skip_erased_changes")
+
+    def _skip(self, table: str, statement: str) -> None:
+        """Take rows that came for nothing out of what was sent."""
+        count = self._execute(statement)
+        if count:
+            self._sent[table] -= count
+            self._counts.skipped["erased"] = self._counts.skipped.get("erased", 0) + count
 
     # --- Who wrote -------------------------------------------------------------------------------
 
@@ -201,6 +238,8 @@ class _Merge:
         if self._one("select exists (select from resolved_people where lost)"):
             self._execute("settle_identities")
         if self._one("select exists (select from incoming_senders where user_ref <> '')"):
+            if self._count("count_anonymized_references"):
+                raise ErasedMeanwhileError
             self._execute("resolve_references")
         if not self._alone:
             self._find_senders()

@@ -263,13 +263,133 @@ create temporary table if not exists changed_messages (
     conversation_id uuid not null
 ) on commit delete rows;
 
--- name: share_lock
--- Held to the end of the transaction. Chunks run beside each other; one that joins or divides
--- clients, or changes messages that another may be inserting, runs alone.
-select pg_advisory_xact_lock_shared(hashtextextended('gatte_pipelines.clients', 0));
+-- name: read_known_users
+select
+    u.id,
+    exists(
+        select from pipeline.anonymized_rows as z
+        where z.table_name = 'users' and z.row_id = u.id
+    ) as is_anonymized
+from users as u
+where u.id = any(%(ids)s::uuid[])
+union
+select
+    m.from_user_id,
+    exists(
+        select from pipeline.anonymized_rows as z
+        where z.table_name = 'users' and z.row_id = m.into_user_id
+    )
+from pipeline.user_merges as m
+where m.from_user_id = any(%(ids)s::uuid[]);
 
--- name: exclusive_lock
-select pg_advisory_xact_lock(hashtextextended('gatte_pipelines.clients', 0));
+-- name: count_erased
+-- Records of erased subjects, or of what refers to them, that the chunk did not leave out.
+select count(*)
+from pipeline.erased_messages as e
+inner join (
+    select id from incoming_messages
+    union all
+    select edit_id from incoming_changes
+    union all
+    select target_id from incoming_changes
+    union all
+    select message_id from incoming_reactions
+    union all
+    select reaction_id from incoming_reactions
+    union all
+    select context_id from incoming_buttons
+    union all
+    select choice_id from incoming_opt_outs
+    union all
+    select event_id from incoming_events
+    union all
+    select change_id from incoming_identity_changes
+) as i on e.message_id = i.id;
+
+-- name: note_erased_edits
+-- An edit of an erased message is erased with it, and for as long: an edit of that edit may come
+-- later, may be in this chunk, or may have come before and wait.
+insert into pipeline.erased_messages (message_id, forget_at)
+with recursive linked as (
+    select
+        edit_id,
+        target_id
+    from pipeline.message_changes
+    union all
+    select
+        edit_id,
+        target_id
+    from incoming_changes
+    union all
+    select
+        n.edit_id,
+        n.target_id
+    from unnest(%(ids)s::uuid[], %(targets)s::uuid[]) as n (edit_id, target_id)
+),
+
+down as (
+    select
+        n.edit_id,
+        e.forget_at
+    from unnest(%(ids)s::uuid[], %(targets)s::uuid[]) as n (edit_id, target_id)
+    inner join pipeline.erased_messages as e on n.target_id = e.message_id
+    union
+    select
+        h.edit_id,
+        d.forget_at
+    from down as d
+    inner join linked as h on d.edit_id = h.target_id
+)
+
+select
+    edit_id,
+    max(forget_at)
+from down
+group by edit_id
+order by edit_id
+on conflict (message_id) do nothing;
+
+-- name: drop_waiting_edits
+delete from pipeline.message_changes as h
+using pipeline.erased_messages as e
+where h.target_id = e.message_id and not h.is_applied;
+
+-- name: skip_erased_changes
+delete from incoming_changes as i
+using pipeline.erased_messages as e
+where i.target_id = e.message_id;
+
+-- name: skip_anonymized_changes
+-- The message stands there and its client was anonymised: nothing more is kept of it.
+delete from incoming_changes as i
+where exists (
+    select from pipeline.anonymized_rows as z
+    where
+        z.table_name = 'users'
+        -- A scalar with a limit: a probe for each, however the planner sees the tables.
+        and z.row_id = (
+            select c.user_id from messages as m
+            inner join conversations as c on m.conversation_id = c.id
+            where m.id = i.target_id
+            order by m.id
+            limit 1
+        )
+);
+
+-- name: skip_anonymized_reactions
+delete from incoming_reactions as i
+where exists (
+    select from pipeline.anonymized_rows as z
+    where
+        z.table_name = 'users'
+        and z.row_id = (
+            select c.user_id from messages as m
+            inner join conversations as c on m.conversation_id = c.id
+            where m.id = i.message_id
+            order by m.id
+            limit 1
+        )
+);
 
 -- name: insert_identity_changes
 insert into pipeline.identity_changes (
@@ -365,8 +485,8 @@ inner join pipeline.user_identities as u
 
 -- name: insert_identities
 -- Loaders that meet the same new identity wait for each other here, in one order, so they never
--- deadlock. Those that stand there keep their user while any chunk runs (see share_lock): nothing
--- need be locked.
+-- deadlock. Those that stand there keep their user while any chunk runs (see client_locks.py):
+-- nothing need be locked.
 with added as (
     insert into pipeline.user_identities (kind, value, user_id, valid_from)
     select
@@ -467,6 +587,14 @@ where
     and u.value = i.value
     and u.valid_to is null
     and u.user_id = p.new_user_id;
+
+-- name: count_anonymized_references
+select count(*)
+from incoming_senders as s
+left join pipeline.user_merges as m on m.from_user_id = s.user_ref::uuid
+inner join pipeline.anonymized_rows as z
+    on z.table_name = 'users' and z.row_id = coalesce(m.into_user_id, s.user_ref::uuid)
+where s.user_ref <> '';
 
 -- name: resolve_references
 -- Senders of which users.id is all that is said; the user may have become part of another.
@@ -897,7 +1025,13 @@ from (
             limit 1
         ) as f
     left join incoming_facts as t on b.id = t.id
-    where b.old_conversation_id is not null
+    where
+        b.old_conversation_id is not null
+        -- Of who was anonymised nothing is told again, and nothing moves to somebody known.
+        and not exists (
+            select from pipeline.anonymized_rows as z
+            where z.table_name = 'users' and z.row_id = c.user_id
+        )
 ) as y
 where a.id = y.id and (y.takes_body or y.takes_facts);
 

@@ -15,11 +15,12 @@ from uuid import UUID
 from sqlalchemy import Connection, func, select
 
 from gatte_pipelines.database.pipeline_tables import QuarantinedRecord
+from gatte_pipelines.errors import RetryableError
 from gatte_pipelines.inbound import lines
 from gatte_pipelines.inbound.chunk import Chunk, refers_to, reject_unknown
 from gatte_pipelines.inbound.ids import MessageIds
 from gatte_pipelines.inbound.load import ChunkWriter
-from gatte_pipelines.inbound.merge import MergeRules
+from gatte_pipelines.inbound.merge import ErasedMeanwhileError, MergeRules
 from gatte_pipelines.inbound.units import Rejected, Unit
 from gatte_pipelines.run_report import Counts, Outcome, RunReport
 
@@ -31,6 +32,7 @@ PIPELINE = "quarantine_replay"
 # Quarantined payloads may be whole bodies of up to 16 MB; a page of them must fit the memory.
 _ROWS_PER_CHUNK = 500
 _CHUNK_BYTES = 16 * 1024 * 1024
+_MAX_ATTEMPTS = 8
 # Rows of this kind tell of a file; their payload is no notification that could be read again.
 _FILE_KIND = "file"
 
@@ -108,14 +110,29 @@ class Replayer:
         )
         horizon = writer.horizon(report.as_of)
         for page in _iter_pages(writer.driver, reason, limit):
-            chunk = Chunk(self.ids, page[0][1].hex, page[0][2])
+            read = [(row, list(lines.iter_units(bytes(row[4]), horizon))) for row in page]
+            report.add(self._load_page(writer, read, rules))
+        if not report.received:
+            report.outcome, report.reason = Outcome.SKIPPED, "nothing_to_do"
+
+    def _load_page(
+        self, writer: ChunkWriter, read: list[tuple[_Row, list[Unit]]], rules: MergeRules
+    ) -> Counts:
+        """Load a page of rows, each with its units; what was erased meanwhile is left out."""
+        references = {
+            reference for _, units in read for unit in units if (reference := refers_to(unit))
+        }
+        for attempt in range(_MAX_ATTEMPTS):
+            if attempt:
+                waiting = _read_waiting(writer.driver, [row[0] for row, _ in read])
+                read = [(row, units) for row, units in read if row[0] in waiting]
+            if not read:
+                return Counts()
+            _, first_batch, first_name, *_ = read[0][0]
+            chunk = Chunk(self.ids, first_batch.hex, first_name, writer.read_erased())
             loaded: list[UUID] = []
             again: list[tuple[UUID, Rejected]] = []
-            read = [(row, list(lines.iter_units(bytes(row[4]), horizon))) for row in page]
-            references = {
-                reference for _, units in read for unit in units if (reference := refers_to(unit))
-            }
-            unknown = references - writer.read_known_users(references) if references else set()
+            unknown = references.difference(writer.read_known_users(references))
             for (row_id, batch_id, source_name, line, payload), units in read:
                 if len(units) == 1 and (rejected := _rejected(units[0], unknown)):
                     again.append((row_id, rejected))
@@ -124,9 +141,11 @@ class Replayer:
                 for unit in units:
                     chunk.add(unit, line, bytes(payload))
                 loaded.append(row_id)
-            report.add(writer.commit(chunk.close(0, 0), rules, _Recorder(loaded, again)))
-        if not report.received:
-            report.outcome, report.reason = Outcome.SKIPPED, "nothing_to_do"
+            try:
+                return writer.commit(chunk.close(0, 0), rules, _Recorder(loaded, again))
+            except ErasedMeanwhileError:
+                continue
+        raise RetryableError("subjects are being erased all the time; run again")
 
 
 def _rejected(unit: Unit, unknown: set[str]) -> Rejected | None:
@@ -144,6 +163,9 @@ class _Recorder:
 
     def __call__(self, cursor: psycopg.Cursor[Any], _chunk: Chunk, counts: Counts) -> None:
         cursor.execute("delete from pipeline.quarantine where id = any(%s)", [self._loaded])
+        if cursor.rowcount < len(self._loaded):
+            # Some are gone since they were read: loaded by another replay, or erased.
+            raise ErasedMeanwhileError
         counts.received += len(self._again)
         for row_id, rejected in self._again:
             cursor.execute(
@@ -161,6 +183,13 @@ class _Recorder:
 
 
 _Row = tuple[UUID, UUID, str, int, bytes]
+
+
+def _read_waiting(driver: psycopg.Connection, ids: list[UUID]) -> set[UUID]:
+    """Which of these rows are still there."""
+    with driver.transaction(), driver.cursor() as cursor:
+        cursor.execute("select id from pipeline.quarantine where id = any(%s)", [ids])
+        return {row[0] for row in cursor}
 
 
 def _iter_pages(driver: psycopg.Connection, reason: str | None, limit: int) -> Iterator[list[_Row]]:

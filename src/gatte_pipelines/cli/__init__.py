@@ -7,25 +7,31 @@ Rules of any kind belong below.
 from __future__ import annotations
 
 import dataclasses
-import json
-import re
 import sys
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
-from rich.console import Console
 from rich.table import Table
 
+from gatte_pipelines.cli import lgpd
+from gatte_pipelines.cli.console import (
+    AsJson,
+    AsOf,
+    bars,
+    console,
+    error_console,
+    parse_as_of,
+    print_json,
+    print_report,
+    wired,
+)
 from gatte_pipelines.errors import ConfigurationError
 from gatte_pipelines.logging_setup import install_log_redaction
-from gatte_pipelines.run_report import Outcome, RunReport, reason_pt
+from gatte_pipelines.run_report import reason_pt
 from gatte_pipelines.safe_errors import safe_error
 from gatte_pipelines.settings import Settings
-from gatte_pipelines.wiring import Wiring
 
 if TYPE_CHECKING:
     from gatte_pipelines.inbound.load import Progress
@@ -45,25 +51,8 @@ app.add_typer(_db, name="db")
 app.add_typer(_inbound, name="inbound")
 app.add_typer(_quarantine, name="quarantine")
 app.add_typer(_contexts, name="contexts")
+app.add_typer(lgpd.app, name="lgpd")
 app.add_typer(_sandbox, name="sandbox")
-
-# Piped output has no width of its own; the default of 80 columns would cut the tables.
-_PIPED_WIDTH = 160
-# No markup: file names and fields hold brackets that rich would take for styles.
-_out = Console(
-    highlight=False,
-    markup=False,
-    soft_wrap=True,
-    width=None if sys.stdout.isatty() else _PIPED_WIDTH,
-)
-_err = Console(stderr=True, highlight=False, markup=False, soft_wrap=True)
-# The end card is Markdown for Prefect; a terminal shows its words.
-_MARKDOWN_SIGNS = re.compile(r"^#+ |\*\*|\*|`", re.MULTILINE)
-
-AsJson = Annotated[bool, typer.Option("--json", help="Last line of standard output is JSON.")]
-AsOf = Annotated[
-    str, typer.Option("--as-of", help="ISO 8601 instant with offset; now where empty.")
-]
 
 
 def main() -> None:
@@ -73,28 +62,8 @@ def main() -> None:
         app()
     except Exception as error:  # noqa: BLE001 - the last one to catch; what it prints is made safe
         safe = safe_error(error)
-        _err.print(f"error: {safe.message}", style="red")
+        error_console.print(f"error: {safe.message}", style="red")
         sys.exit(safe.exit_code)
-
-
-@contextmanager
-def _wired() -> Iterator[Wiring]:
-    with Wiring.from_settings(Settings.from_environment()) as wiring:
-        yield wiring
-
-
-def _parse_as_of(text: str, option: str = "--as-of") -> datetime | None:
-    if not text:
-        return None
-    try:
-        instant = datetime.fromisoformat(text)
-    except ValueError:
-        instant = None
-    if instant is None or instant.tzinfo is None:
-        raise ConfigurationError(
-            f"{option} must be an ISO 8601 instant with offset, such as 2026-11-22T10:00:00-03:00"
-        )
-    return instant.astimezone(UTC)
 
 
 @_db.command("migrate")
@@ -102,17 +71,17 @@ def db_migrate(as_json: AsJson = False) -> None:
     """Bring the database to the newest migration and refresh the grants."""
     from gatte_pipelines.database import migrate, roles  # noqa: PLC0415
 
-    with _wired() as wiring:
+    with wired() as wiring:
         wiring.set_up_embedded()
         with wiring.connect("owner") as connection:
             done = migrate.migrate(connection)
             absent = roles.missing(connection)
     if as_json:
-        _print_json({"migrations": done, "missing_roles": absent})
+        print_json({"migrations": done, "missing_roles": absent})
         return
-    _out.print(f"migrations run: {', '.join(done) or 'none, the database is up to date'}")
+    console.print(f"migrations run: {', '.join(done) or 'none, the database is up to date'}")
     if absent:
-        _out.print(f"roles still missing: {', '.join(absent)}; create them with: gatte db roles")
+        console.print(f"roles still missing: {', '.join(absent)}; create them with: gatte db roles")
 
 
 @_db.command("roles")
@@ -128,14 +97,14 @@ def db_roles(
     if print_sql:
         sys.stdout.write(roles.creation_sql())
         return
-    with _wired() as wiring, wiring.connect("owner") as connection:
+    with wired() as wiring, wiring.connect("owner") as connection:
         created = roles.create(connection)
     if as_json:
-        _print_json({"created": created})
+        print_json({"created": created})
         return
-    _out.print(f"roles created: {', '.join(created) or 'none, all three were there'}")
+    console.print(f"roles created: {', '.join(created) or 'none, all three were there'}")
     if created:
-        _out.print("set their passwords before anyone logs in over the network")
+        console.print("set their passwords before anyone logs in over the network")
 
 
 @_db.command("check")
@@ -143,19 +112,19 @@ def db_check(as_json: AsJson = False) -> None:
     """Compare the nine tables of the database with DOC 01; exit 1 where they differ."""
     from gatte_pipelines.database.drift import compare_with_doc01  # noqa: PLC0415
 
-    with _wired() as wiring, wiring.connect("owner") as connection:
+    with wired() as wiring, wiring.connect("owner") as connection:
         differences = compare_with_doc01(connection)
     if as_json:
-        _print_json({"differences": [dataclasses.asdict(item) for item in differences]})
+        print_json({"differences": [dataclasses.asdict(item) for item in differences]})
     elif not differences:
-        _out.print("the nine tables are as DOC 01 and our additions say")
+        console.print("the nine tables are as DOC 01 and our additions say")
     else:
         table = Table("table", "what", "name", "expected", "found")
         for item in differences:
             table.add_row(
                 item.table, str(item.kind), item.name, item.expected or "", item.found or ""
             )
-        _out.print(table)
+        console.print(table)
     if differences:
         raise typer.Exit(1)
 
@@ -189,20 +158,20 @@ def db_adopt(
     """Take over a database that the chatbot's people made after DOC 01; a dry run by default."""
     from gatte_pipelines.database import adopt  # noqa: PLC0415
 
-    with _wired() as wiring, wiring.connect("owner") as connection:
+    with wired() as wiring, wiring.connect("owner") as connection:
         adoption = adopt.adopt(
             connection,
             zone=timestamps_are or None,
             merge_duplicates=merge_duplicate_users,
-            cutover=_parse_as_of(cutover, option="--cutover"),
+            cutover=parse_as_of(cutover, option="--cutover"),
             execute=execute,
-            show=(lambda _line: None) if as_json else lambda line: _err.print(f"… {line}"),
+            show=(lambda _line: None) if as_json else lambda line: error_console.print(f"… {line}"),
         )
     if as_json:
-        _print_json(dataclasses.asdict(adoption))
+        print_json(dataclasses.asdict(adoption))
     else:
         for line in adopt.describe(adoption):
-            _out.print(line)
+            console.print(line)
     if code := adopt.EXIT_CODES.get(adoption.state):
         raise typer.Exit(code)
 
@@ -218,7 +187,7 @@ def inbound_load(
 ) -> None:
     """Load webhook notification files (.json, .jsonl, .jsonl.gz) into the nine tables."""
     options: dict[str, Any] = {"paths": [str(path) for path in paths]} if paths else {}
-    with _wired() as wiring, _bars("{task.fields[done]} records", enabled=not as_json) as update:
+    with wired() as wiring, bars("{task.fields[done]} records", enabled=not as_json) as update:
 
         def show(progress: Progress) -> None:
             update(
@@ -227,8 +196,8 @@ def inbound_load(
                 done=f"{progress.units:,}",
             )
 
-        report = wiring.run("inbound_messages", as_of=_parse_as_of(as_of), progress=show, **options)
-    _print_report(report, as_json=as_json)
+        report = wiring.run("inbound_messages", as_of=parse_as_of(as_of), progress=show, **options)
+    print_report(report, as_json=as_json)
 
 
 @_inbound.command("find")
@@ -249,21 +218,21 @@ def inbound_find(
     from gatte_pipelines.landing import LandingZone  # noqa: PLC0415
 
     if sys.stdin.isatty():
-        _err.print("wamid (ou chatbot:ID): ", end="")
+        error_console.print("wamid (ou chatbot:ID): ", end="")
         given = sys.stdin.buffer.readline(MAX_INPUT_BYTES + 1)
     else:
         given = sys.stdin.buffer.read(MAX_INPUT_BYTES + 1)
     sought = parse_id(given)
     with (
-        _wired() as wiring,
-        _bars("{task.fields[done]}", enabled=not as_json) as update,
+        wired() as wiring,
+        bars("{task.fields[done]}", enabled=not as_json) as update,
         wiring.migrated() as connection,
     ):
         finder = Finder(
             connection=connection,
             ids=wiring.message_ids,
             zone=LandingZone(wiring.settings.landing_url),
-            as_of=_parse_as_of(as_of) or datetime.now(UTC),
+            as_of=parse_as_of(as_of) or datetime.now(UTC),
             days=days,
         )
         finding = finder.find(
@@ -271,16 +240,16 @@ def inbound_find(
             lambda done, total: update(completed=done, total=total, done=f"{done}/{total}"),
         )
     if as_json:
-        _print_json(dataclasses.asdict(finding))
+        print_json(dataclasses.asdict(finding))
     else:
         answer = describe(finding)
-        _out.print(answer.headline)
+        console.print(answer.headline)
         table = Table(box=None, show_header=False, pad_edge=False)
         for label, text in answer.rows:
             table.add_row(label, text)
-        _out.print(table)
+        console.print(table)
         for line in answer.advice:
-            _out.print(f"→ {line}")
+            console.print(f"→ {line}")
     if finding.verdict in NOT_FOUND:
         raise typer.Exit(1)
 
@@ -294,19 +263,19 @@ def quarantine_list(
     """Show how many records wait in quarantine and the newest ones, never their content."""
     from gatte_pipelines.inbound import quarantine  # noqa: PLC0415
 
-    with _wired() as wiring, wiring.migrated() as connection:
+    with wired() as wiring, wiring.migrated() as connection:
         counts = quarantine.read_counts(connection)
         entries = quarantine.read_entries(connection, reason=reason or None, limit=limit)
     if as_json:
-        _print_json({"counts": counts, "entries": [dataclasses.asdict(item) for item in entries]})
+        print_json({"counts": counts, "entries": [dataclasses.asdict(item) for item in entries]})
         return
     if not counts:
-        _out.print("a quarentena está vazia")
+        console.print("a quarentena está vazia")
         return
     totals = Table("motivo", "código", "registros", title="Quarentena")
     for code, count in counts.items():
         totals.add_row(reason_pt(code), code, str(count))
-    _out.print(totals)
+    console.print(totals)
     newest = Table("quando (UTC)", "código", "tipo", "arquivo", "linha", "campo", "tentativas")
     for item in entries:
         newest.add_row(
@@ -318,8 +287,8 @@ def quarantine_list(
             item.field or "",
             str(item.attempts),
         )
-    _out.print(newest)
-    _out.print("para tentar de novo: gatte quarantine replay [--reason CÓDIGO]")
+    console.print(newest)
+    console.print("para tentar de novo: gatte quarantine replay [--reason CÓDIGO]")
 
 
 @_quarantine.command("replay")
@@ -330,27 +299,27 @@ def quarantine_replay(
     as_json: AsJson = False,
 ) -> None:
     """Try quarantined records again; what loads leaves the quarantine."""
-    with _wired() as wiring:
+    with wired() as wiring:
         report = wiring.run(
-            "quarantine_replay", as_of=_parse_as_of(as_of), reason=reason or None, limit=limit
+            "quarantine_replay", as_of=parse_as_of(as_of), reason=reason or None, limit=limit
         )
-    _print_report(report, as_json=as_json)
+    print_report(report, as_json=as_json)
 
 
 @_contexts.command("expire")
 def contexts_expire(as_of: AsOf = "", as_json: AsJson = False) -> None:
     """Delete contexts past their TTL and close conversations that fell silent."""
-    with _wired() as wiring:
-        report = wiring.run("session_context_expiry", as_of=_parse_as_of(as_of))
-    _print_report(report, as_json=as_json)
+    with wired() as wiring:
+        report = wiring.run("session_context_expiry", as_of=parse_as_of(as_of))
+    print_report(report, as_json=as_json)
 
 
 @app.command("watchdog")
 def watchdog(as_of: AsOf = "", as_json: AsJson = False) -> None:
     """Mail staff about failed, stale and waiting runs (those that reached the database)."""
-    with _wired() as wiring:
-        report = wiring.run("watchdog", as_of=_parse_as_of(as_of))
-    _print_report(report, as_json=as_json)
+    with wired() as wiring:
+        report = wiring.run("watchdog", as_of=parse_as_of(as_of))
+    print_report(report, as_json=as_json)
 
 
 @_sandbox.command("generate")
@@ -397,7 +366,7 @@ def sandbox_generate(
     from gatte_pipelines.sandbox.generate import generate  # noqa: PLC0415
     from gatte_pipelines.sandbox.traffic import TrafficPlan  # noqa: PLC0415
 
-    instant = _parse_as_of(as_of)
+    instant = parse_as_of(as_of)
     if instant is None:
         raise ConfigurationError("--as-of must be given, or left at its default")
     plan = TrafficPlan(
@@ -416,14 +385,14 @@ def sandbox_generate(
         opt_out_pct=opt_out_pct,
         bsuid_first_pct=bsuid_first_pct,
     )
-    with _bars("{task.fields[done]} messages", enabled=not as_json) as update:
+    with bars("{task.fields[done]} messages", enabled=not as_json) as update:
         counts = generate(
             plan, out, lambda done: update(completed=done, total=messages, done=f"{done:,}")
         )
     if as_json:
-        _print_json(dataclasses.asdict(counts))
+        print_json(dataclasses.asdict(counts))
         return
-    _out.print(
+    console.print(
         f"{out}: {counts.lines:,} lines, {counts.messages:,} messages, "
         f"{counts.statuses:,} statuses, {counts.redeliveries + counts.status_redeliveries:,} "
         f"redeliveries, {counts.chatbot_events:,} chatbot events, "
@@ -457,58 +426,4 @@ def sandbox_down() -> None:
 
 
 def _echo(line: str) -> None:
-    _out.print(line)
-
-
-@contextmanager
-def _bars(*columns: str, enabled: bool) -> Iterator[Callable[..., None]]:
-    """A progress bar on standard error, where that is a terminal; called with its fields."""
-    if not enabled or not _err.is_terminal:
-        yield lambda **_fields: None
-        return
-    from rich.progress import (  # noqa: PLC0415 - most runs have no terminal
-        BarColumn,
-        Progress,
-        TaskProgressColumn,
-        TextColumn,
-        TimeRemainingColumn,
-    )
-
-    shown = [TextColumn(column) for column in columns]
-    with Progress(
-        BarColumn(),
-        TaskProgressColumn(),
-        *shown,
-        TimeRemainingColumn(),
-        console=_err,
-        transient=True,
-    ) as bars:
-        task = bars.add_task("", total=None, done="0")
-        yield lambda **fields: bars.update(task, **fields)
-
-
-def _print_report(report: RunReport, *, as_json: bool) -> None:
-    if as_json:
-        sys.stdout.write(report.to_json().decode() + "\n")
-    else:
-        _print_card(report)
-    if report.outcome is Outcome.FAILED:
-        raise typer.Exit(1)
-
-
-def _print_card(report: RunReport) -> None:
-    _out.print(_MARKDOWN_SIGNS.sub("", report.summary_pt()))
-    if report.received:
-        table = Table("item", "quantidade", box=None, pad_edge=False)
-        table.columns[1].justify = "right"
-        for row in report.table_rows():
-            table.add_row(str(row["item"]), f"{row['quantidade']:,}".replace(",", "."))
-        _out.print(table)
-
-
-def _print_json(value: object) -> None:
-    sys.stdout.write(json.dumps(value, default=str, ensure_ascii=False) + "\n")
-
-
-if __name__ == "__main__":
-    main()
+    console.print(line)
