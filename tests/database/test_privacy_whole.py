@@ -118,7 +118,7 @@ class Everything(Inbound):
             ),
         )
         self.load(NOW)
-        self.put(f"{w['waiting_file']}.part", b"unfinished")
+        self.put(f"{w['waiting_file']}.jsonl.part", b"unfinished")
         for folder, word in (("exports", "export"), ("logs", "log"), ("mail", "mail")):
             place = self.database.home / folder / "deep"
             place.mkdir(parents=True)

@@ -68,7 +68,10 @@ class User(Base):
     created_at: Mapped[datetime] = mapped_column(Timestamp)
     updated_at: Mapped[datetime] = mapped_column(Timestamp)
 
-    __table_args__ = (Index("users_phone_key", "phone", unique=True),)
+    __table_args__ = (
+        Index("users_phone_key", "phone", unique=True),
+        Index("users_created_at_idx", "created_at"),
+    )
 
 
 class Conversation(Base):

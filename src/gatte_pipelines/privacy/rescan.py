@@ -231,6 +231,7 @@ def examine_rules(
     found: list[PastRows] = []
     with _cursor(connection) as cursor:
         parameters = _read_holds(cursor, as_of - grace) | {"sample": MAX_IDS}
+        ((parameters["oldest_user"],),) = _run(cursor, "read_oldest_user", {})
         leads = policy.rule("leads_inactive")
         parameters["lead_period"] = _interval(leads)
         parameters["lead_ceiling"] = leads.ceiling.interval if leads.ceiling else "1000 years"
@@ -366,8 +367,11 @@ def _run(
 
 @contextmanager
 def _cursor(connection: Connection) -> Iterator[psycopg.Cursor[Any]]:
-    """One snapshot's worth of reading; compiling these statements costs more than running them."""
+    """A transaction for statements that seldom meet a row: to compile or divide them costs more."""
     driver = psycopg_connection(connection)
     with driver.transaction(), driver.cursor(row_factory=tuple_row) as cursor:
-        cursor.execute("select set_config('jit', 'off', true)")
+        cursor.execute(
+            "select set_config('jit', 'off', true), "
+            "set_config('max_parallel_workers_per_gather', '0', true)"
+        )
         yield cursor

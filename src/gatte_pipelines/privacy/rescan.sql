@@ -6,6 +6,11 @@
 -- by column and basis (null: nothing excuses the row): rows, the oldest instant and the first ids;
 -- the line without a column counts rows over all columns.
 
+-- name: read_oldest_user
+-- Asked once: users have no index on their age, and rules of years seldom meet anybody.
+select min(created_at)
+from users;
+
 -- name: read_holds
 -- Rows held at the instant, with their user, who may have become part of another since.
 with recursive held as (
@@ -353,7 +358,8 @@ with due as materialized (
     from users as u
     left join pipeline.user_activity as a on u.id = a.user_id
     where
-        u.created_at < %(instant)s::timestamptz - %(period)s::interval
+        %(oldest_user)s::timestamptz < %(instant)s::timestamptz - %(period)s::interval
+        and u.created_at < %(instant)s::timestamptz - %(period)s::interval
         and greatest(u.created_at, a.last_at)
         < %(instant)s::timestamptz - %(period)s::interval
         and (
@@ -620,10 +626,7 @@ group by grouping sets ((column_name, basis), (basis));
 -- than their conversations, so a database with neither old users nor old names is not searched.
 with is_old as (
     select
-        exists (
-            select from users as u
-            where u.created_at < %(instant)s::timestamptz - %(period)s::interval
-        )
+        %(oldest_user)s::timestamptz < %(instant)s::timestamptz - %(period)s::interval
         or exists (
             select from pipeline.staff as f
             where f.first_seen_at < %(instant)s::timestamptz - %(period)s::interval
@@ -1278,13 +1281,11 @@ with subject_messages as (
 ),
 
 sender_ids as (
-    select f.sender_id
+    select k.sender_id
     from subject_messages as m
     inner join pipeline.message_facts as f on m.id = f.message_id
-    union
-    select f.told_sender_id
-    from subject_messages as m
-    inner join pipeline.message_facts as f on m.id = f.message_id
+    cross join lateral (values (f.sender_id), (f.told_sender_id)) as k (sender_id)
+    where k.sender_id is not null
     union
     select o.sender_id
     from unnest(%(users)s::uuid[]) as n (id)

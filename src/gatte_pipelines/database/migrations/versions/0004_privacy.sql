@@ -124,6 +124,9 @@ create table pipeline.ticket_digests (
     primary key (ticket_id)
 );
 
+-- An addition to the nine: who came since cannot be due, so the night looks at nobody else.
+create index users_created_at_idx on users (created_at);
+
 -- What retention looks for, and nothing else: each shrinks with the work done.
 create index message_reactions_emoji_idx
 on pipeline.message_reactions (reacted_at) where emoji is not null;
