@@ -328,7 +328,6 @@ _REASONS_PT = {
     "lead_in_period": "lead ainda dentro do prazo",
     "hold": "ordem de guarda",
     # Of records that come in after a person was erased.
-    "erased": "de pessoa eliminada a seu pedido",
 }
 
 
