@@ -94,6 +94,27 @@ def test_a_dry_run_tells_and_changes_nothing(officer: Officer) -> None:
     assert any(f"{NOW - timedelta(days=95):%Y-%m-%d}" in note for note in report.notes)
 
 
+def test_the_officer_gets_a_report_of_each_run_and_of_one_that_failed(officer: Officer) -> None:
+    messages(officer, 95)
+    documents: dict[str, str] = {}
+    officer.run(documents=documents)
+    assert documents["relatorio-do-encarregado"].startswith("# Relatório do encarregado")
+    pages = list((officer.settings.home / "officer_reports").glob("*.html"))
+    assert len(pages) == 1
+
+    messages(officer, 95)
+    officer.change(
+        "create function forget_nothing() returns trigger language plpgsql as "
+        "$$ begin new.content := old.content; return new; end $$",
+        "create trigger forget_nothing before update on messages for each row "
+        "execute function forget_nothing()",
+    )
+    failed: dict[str, str] = {}
+    with pytest.raises(PermanentError, match=r"the proof failed.*public\.messages"):
+        officer.run(documents=failed)
+    assert failed["relatorio-do-encarregado"].startswith("# Relatório do encarregado")
+
+
 def test_nothing_due_is_told_as_such(officer: Officer) -> None:
     messages(officer, 3)
     officer.run()
