@@ -6,7 +6,7 @@ What a run decides belongs to the operations; branching has no place in a flow b
 from __future__ import annotations
 
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from contextlib import suppress
 from datetime import datetime
 from typing import TYPE_CHECKING, Any, Protocol, cast
@@ -49,6 +49,9 @@ RETRY_DELAYS_SECONDS = [3.0, 12.0]
 def run_operation(pipeline: str, *, as_of: str, **options: Any) -> RunReport:
     """Build from the settings, run one operation and show its report.
 
+    An operation that has more to show than counts writes it into the option ``documents``: Markdown
+    by a name of lower case letters and dashes. Each becomes an artifact, also where the run fails.
+
     Args:
         pipeline: Name in the registry of ``wiring``.
         as_of: ISO 8601 instant with offset; empty for now.
@@ -64,10 +67,20 @@ def run_operation(pipeline: str, *, as_of: str, **options: Any) -> RunReport:
 
     instant = parse_as_of(as_of)
     progress = ProgressArtifact(artifact_key(pipeline, "progress"))
-    with Wiring.from_settings(Settings.from_environment()) as wiring:
-        report = wiring.run(pipeline, as_of=instant, progress=progress, **options)
+    documents: dict[str, str] = {}
+    try:
+        with Wiring.from_settings(Settings.from_environment()) as wiring:
+            report = wiring.run(
+                pipeline, as_of=instant, progress=progress, documents=documents, **options
+            )
+    except BaseException:
+        # A proof that failed is told in the document; nothing may hide the failure itself.
+        with suppress(Exception):
+            write_documents(pipeline, documents)
+        raise
     progress.finish()
     write_artifacts(report)
+    write_documents(pipeline, documents)
     return report
 
 
@@ -97,27 +110,28 @@ def is_retryable(_task: object, _task_run: object, state: State[Any]) -> bool:
 
 def end_state(report: RunReport) -> State[Any]:
     """The state in which the flow run of ``report`` ends, with a message for ops."""
-    reason = reason_pt(report.reason or "")
+    message = state_message(report)
     match report.outcome:
         case Outcome.SKIPPED:
-            return Completed(name="Skipped", message=reason)
+            return Completed(name="Skipped", message=message)
         case Outcome.NEEDS_APPROVAL:
-            return Completed(
-                name="NeedsApproval", message=f"{report.received} aguardam aprovação: {reason}"
-            )
+            return Completed(name="NeedsApproval", message=message)
         case Outcome.FAILED:
-            return Failed(message=reason)
+            return Failed(message=message)
         case Outcome.COMPLETED:
-            return Completed(message=counts_pt(report))
+            return Completed(message=message)
 
 
-def counts_pt(report: RunReport) -> str:
-    """The counts of a report in one line."""
-    return (
-        f"{report.received} recebidos: {report.inserted} inseridos, {report.updated} atualizados, "
-        f"{report.duplicate} repetidos, {sum(report.skipped.values())} ignorados, "
-        f"{sum(report.quarantined.values())} em quarentena"
-    )
+def state_message(report: RunReport) -> str:
+    """What the state of a run says, in Portuguese: why, how much, or both."""
+    reason = reason_pt(report.reason or "")
+    match report.outcome:
+        case Outcome.SKIPPED | Outcome.FAILED:
+            return reason
+        case Outcome.NEEDS_APPROVAL:
+            return f"aguarda aprovação: {reason}; {report.counts_pt()}"
+        case Outcome.COMPLETED:
+            return "; ".join(part for part in (reason, report.counts_pt()) if part)
 
 
 def write_artifacts(report: RunReport) -> None:
@@ -136,6 +150,15 @@ def write_artifacts(report: RunReport) -> None:
             key=artifact_key(report.pipeline, "table"),
             table=report.table_rows(),
             description=f"Balanço da execução `{report.run_id}`",
+        )
+
+
+def write_documents(pipeline: str, documents: Mapping[str, str]) -> None:
+    """Write what an operation has to show besides its report, each under its first line."""
+    for name, markdown in documents.items():
+        title = markdown.lstrip().partition("\n")[0].lstrip("# ").strip()
+        create_markdown_artifact(
+            key=artifact_key(pipeline, name), markdown=markdown, description=title or name
         )
 
 

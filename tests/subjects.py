@@ -44,10 +44,13 @@ PERIODS = {
     "users_inactive": "5 years",
     "login_tokens_unused": "30 days",
     "tickets_kept": "5 years",
+    "appointments_details": "2 years",
+    "services_notes": "5 years",
     "quarantine": "90 days",
     "undo_records": "0 hours",
     "landing_archive": "30 days",
     "exports": "30 days",
+    "backups": "30 days",
 }
 
 

@@ -29,13 +29,69 @@ PIPELINE_NAMES_PT = {
     "quarantine_replay": "Reprocessamento da quarentena",
     "session_context_expiry": "Expiração de contextos",
     "watchdog": "Vigia das execuções",
+    "lgpd_retention": "Retenção LGPD",
+    "lgpd_subject_request": "Pedido de titular (LGPD)",
+    "nightly": "Rotina da noite",
 }
+
+DRY_RUN = "dry_run"
+"""Reason of a run that only showed what it would do, and of the units it would have changed."""
 
 _OUTCOME_PT = {
     Outcome.COMPLETED: "concluída",
     Outcome.SKIPPED: "nada a fazer",
     Outcome.NEEDS_APPROVAL: "aguarda aprovação",
     Outcome.FAILED: "falhou",
+}
+
+
+class _Words(msgspec.Struct, frozen=True):
+    """What the counts of a pipeline are called, in the singular; an "s" makes the plural.
+
+    ``would`` says what a dry run would do with one and with several. ``is_short`` leaves out what
+    is 0, and tells apart among the skipped what is kept for a reason.
+    """
+
+    received: str = "recebido"
+    inserted: str = "inserido"
+    updated: str = "atualizado"
+    would: tuple[str, str] = ("seria alterado", "seriam alterados")
+    is_short: bool = False
+
+
+_PLAIN_WORDS = _Words()
+_WORDS_PT = {
+    "lgpd_retention": _Words(
+        received="vencido",
+        updated="tratado",
+        would=("seria tratado", "seriam tratados"),
+        is_short=True,
+    ),
+    "lgpd_subject_request": _Words(
+        received="registro",
+        inserted="reunido",
+        updated="eliminado",
+        would=("seria tratado", "seriam tratados"),
+        is_short=True,
+    ),
+}
+
+# What is neither done nor kept for a reason.
+_ASIDE_PT = {
+    "locked": ("bloqueado", "bloqueados"),
+    "no_longer_due": ("deixou de estar vencido", "deixaram de estar vencidos"),
+}
+
+# What a run that changed nothing says of how to go on.
+_NOTHING_DONE_PT = {
+    "lgpd_retention": (
+        "**Nada foi apagado.** Para executar exatamente este plano, rode o fluxo *lgpd_retention* "
+        "com o id do plano no campo `approve`."
+    ),
+    "lgpd_subject_request": (
+        "**Nada foi gravado nem apagado.** Para executar, rode o fluxo *lgpd_subject_request* de "
+        "novo com `execute` ligado."
+    ),
 }
 
 
@@ -124,14 +180,19 @@ class RunReport(Counts, kw_only=True, rename={"period_from": "from", "period_to"
 
     def table_rows(self) -> list[dict[str, Any]]:
         """One row a part of the balance sheet: ``item`` (pt-BR) and ``quantidade``."""
+        words = self._words
         rows: list[dict[str, Any]] = [
-            {"item": "recebidos", "quantidade": self.received},
-            {"item": "inseridos", "quantidade": self.inserted},
-            {"item": "atualizados", "quantidade": self.updated},
-            {"item": "repetidos", "quantidade": self.duplicate},
+            {"item": f"{word}s", "quantidade": count}
+            for word, count in (
+                (words.received, self.received),
+                (words.inserted, self.inserted),
+                (words.updated, self.updated),
+                ("repetido", self.duplicate),
+            )
+            if count or word == words.received or not words.is_short
         ]
         rows += [
-            {"item": f"ignorados: {reason_pt(reason)}", "quantidade": count}
+            {"item": self._skipped_pt(reason), "quantidade": count}
             for reason, count in sorted(self.skipped.items())
         ]
         rows += [
@@ -140,20 +201,71 @@ class RunReport(Counts, kw_only=True, rename={"period_from": "from", "period_to"
         ]
         return rows
 
+    def counts_pt(self) -> str:
+        """The counts in one line, in Portuguese."""
+        return f"{_of(self.received, self._words.received)}: {', '.join(self._parts_pt())}"
+
+    @property
+    def _words(self) -> _Words:
+        return _WORDS_PT.get(self.pipeline, _PLAIN_WORDS)
+
+    def _skipped_pt(self, reason: str) -> str:
+        if not self._words.is_short:
+            return f"ignorados: {reason_pt(reason)}"
+        if reason == DRY_RUN:
+            return self._words.would[1]
+        return f"{'não tratados' if reason in _ASIDE_PT else 'mantidos'}: {reason_pt(reason)}"
+
+    def _parts_pt(self) -> list[str]:
+        """What became of the units, part by part."""
+        words = self._words
+        done = (
+            (self.inserted, words.inserted),
+            (self.updated, words.updated),
+            (self.duplicate, "repetido"),
+        )
+        if not words.is_short:
+            return [
+                *(_of(count, word) for count, word in done),
+                _of(sum(self.skipped.values()), "ignorado"),
+                f"{_n(sum(self.quarantined.values()))} em quarentena",
+            ]
+        would = self.skipped.get(DRY_RUN, 0)
+        aside = {reason: self.skipped.get(reason, 0) for reason in _ASIDE_PT}
+        kept = sum(self.skipped.values()) - would - sum(aside.values())
+        parts = [_of(count, word) for count, word in done if count]
+        if would:
+            parts.append(f"{_n(would)} {words.would[would != 1]}")
+        if not parts:
+            parts.append(f"nenhum {words.updated}")
+        if kept:
+            parts.append(_of(kept, "mantido"))
+        parts += [
+            f"{_n(count)} {_ASIDE_PT[reason][count != 1]}"
+            for reason, count in aside.items()
+            if count
+        ]
+        return parts
+
+    def _ended_pt(self) -> str:
+        if self.reason in {"already_running", "paused"}:
+            return "não executada"
+        if self.outcome is Outcome.COMPLETED and self.reason == DRY_RUN:
+            return "simulação"
+        return _OUTCOME_PT[self.outcome]
+
     def summary_pt(self) -> str:
         """A short end card in Markdown for ops, in Portuguese."""
-        name = PIPELINE_NAMES_PT.get(self.pipeline, self.pipeline)
-        ended = "não executada" if self.reason == "already_running" else _OUTCOME_PT[self.outcome]
-        parts = [f"### {name}: {ended}"]
-        if self.reason and self.reason != "nothing_to_do":
+        parts = [f"### {pipeline_pt(self.pipeline)}: {self._ended_pt()}"]
+        if self.reason and self.reason not in {"nothing_to_do", DRY_RUN}:
             parts.append(f"Motivo: {reason_pt(self.reason)}.")
+        is_undone = self.outcome is Outcome.NEEDS_APPROVAL or self.reason == DRY_RUN
+        if is_undone and self.pipeline in _NOTHING_DONE_PT:
+            parts.append(_NOTHING_DONE_PT[self.pipeline])
         if self.received:
             parts.append(
-                f"**{_of(self.received, 'recebido')}** em {_seconds(self.seconds)}: "
-                f"{_of(self.inserted, 'inserido')}, {_of(self.updated, 'atualizado')}, "
-                f"{_of(self.duplicate, 'repetido')}, "
-                f"{_of(sum(self.skipped.values()), 'ignorado')}, "
-                f"{_n(sum(self.quarantined.values()))} em quarentena."
+                f"**{_of(self.received, self._words.received)}** em {_seconds(self.seconds)}: "
+                f"{', '.join(self._parts_pt())}."
             )
         if self.quarantined:
             parts.append(
@@ -200,7 +312,28 @@ _REASONS_PT = {
     "service_error": "erro informado pelo WhatsApp",
     "account_event": "aviso sobre a conta",
     "next_email": "fica para o próximo e-mail",
+    # Of privacy: how a run ended or did not begin,
+    DRY_RUN: "simulação: nada foi apagado",
+    "paused": "a retenção está pausada (`gatte lgpd resume` a libera)",
+    "policy_changed": "a política de retenção mudou desde a última execução",
+    "mass_change": "são linhas demais para apagar de uma vez sem aprovação",
+    # what was not due any more, or could not be had,
+    "locked": "em uso por outra transação; ficam para a próxima execução",
+    "no_longer_due": "deixaram de estar vencidos durante a execução",
+    # and on what basis a person is kept.
+    "active_service": "serviço ativo",
+    "valid_certificate": "certificado válido",
+    "open_ticket": "chamado aberto",
+    "future_appointment": "agendamento futuro",
+    "lead_in_period": "lead ainda dentro do prazo",
+    "hold": "ordem de guarda",
+    # Of records that come in after a person was erased.
 }
+
+
+def pipeline_pt(pipeline: str) -> str:
+    """The Portuguese name of a pipeline; its own where there is none."""
+    return PIPELINE_NAMES_PT.get(pipeline, pipeline)
 
 
 def reason_pt(reason: str) -> str:

@@ -17,7 +17,8 @@ from uuid import UUID
 from gatte_pipelines.database import engine as database
 from gatte_pipelines.database import migrate, roles
 from gatte_pipelines.database.runs import run_recorded
-from gatte_pipelines.errors import ConfigurationError
+from gatte_pipelines.database.single_flight import single_flight
+from gatte_pipelines.errors import ConfigurationError, RetryableError
 from gatte_pipelines.redaction import register_secret
 from gatte_pipelines.run_report import RunReport
 
@@ -27,9 +28,11 @@ if TYPE_CHECKING:
     from sqlalchemy import URL, Connection
 
     from gatte_pipelines.database.embedded import EmbeddedServer
+    from gatte_pipelines.inbound.erasure import SubjectFiles
     from gatte_pipelines.inbound.idle import Periods
     from gatte_pipelines.inbound.ids import MessageIds
     from gatte_pipelines.inbound.load import ShowProgress
+    from gatte_pipelines.privacy.external import ErasureHook
     from gatte_pipelines.privacy.ledger import Ledger
     from gatte_pipelines.privacy.ledger_check import Verification
     from gatte_pipelines.privacy.outside_copy import OutsideCopy
@@ -217,6 +220,41 @@ class Wiring:
         with self.connect("owner") as connection:
             vacuum(connection, tables)
 
+    @property
+    def erasure_hooks(self) -> dict[str, ErasureHook]:
+        """The other systems that hold personal data; the CRM and the calendar register here."""
+        from gatte_pipelines.privacy.external import index_hooks  # noqa: PLC0415
+
+        return index_hooks(())
+
+    @property
+    def subject_files(self) -> SubjectFiles:
+        """Landing files, archive and quarantine, searched for one person."""
+        from gatte_pipelines.inbound.erasure import SubjectFiles  # noqa: PLC0415
+        from gatte_pipelines.landing import LandingZone  # noqa: PLC0415
+
+        zone = LandingZone(self.settings.landing_url)
+        if not self.settings.inbound_url:
+            zone.create()
+        return SubjectFiles(zone, self.message_ids)
+
+    @property
+    def exports(self) -> Path:
+        """The folder of exports and receipts."""
+        return self.settings.home / "exports"
+
+    @contextmanager
+    def inbound_at_rest(self) -> Iterator[None]:
+        """Keep the load of the landing zone from running meanwhile: its files are rewritten.
+
+        Raises:
+            RetryableError: It is running now.
+        """
+        with self.connect() as connection, single_flight(connection, "inbound_messages") as free:
+            if not free:
+                raise RetryableError("inbound_messages is loading files now; try again")
+            yield
+
     def file_stores(self) -> list[FileStore]:
         """The files that the retention policy is about."""
         from gatte_pipelines.landing import LandingZone  # noqa: PLC0415
@@ -380,7 +418,10 @@ def _lgpd_retention(
     _progress: ShowProgress | None,
     options: Mapping[str, Any],
 ) -> RunReport:
-    """Plan what is due; with ``execute``, or a plan's id as ``approve``, carry it out."""
+    """Plan what is due; with ``execute``, or a plan's id as ``approve``, carry it out.
+
+    ``prefect_runs`` is the file store of Prefect's own records, which only flows can reach.
+    """
     from gatte_pipelines.privacy import retention  # noqa: PLC0415
 
     approve: str = options.get("approve") or ""
@@ -391,7 +432,8 @@ def _lgpd_retention(
             ledger=ledger,
             policy=policy,
             sweep=_sweep(wiring, policy),
-            files=wiring.file_stores(),
+            files=[*wiring.file_stores(), *filter(None, [options.get("prefect_runs")])],
+            hooks=wiring.erasure_hooks,
             vacuum=wiring.vacuum,
             now=datetime.now(UTC),
         )
@@ -411,6 +453,46 @@ def _lgpd_retention(
             as_of=as_of,
             body=body,
             lock=retention.PIPELINE,
+        )
+
+
+def _lgpd_subject_request(
+    wiring: Wiring,
+    as_of: datetime,
+    _progress: ShowProgress | None,
+    options: Mapping[str, Any],
+) -> RunReport:
+    """Export or erase (``kind``) the subject ``user_id``; ``execute`` erases."""
+    from gatte_pipelines.privacy import requests  # noqa: PLC0415
+
+    user_id = _parse_uuid(str(options["user_id"]), "user_id")
+    received_at: datetime = options.get("received_at") or as_of
+    policy = wiring.policy
+    with wiring.migrated() as connection, wiring.ledger() as ledger:
+        operation = requests.SubjectOperation(
+            connection=connection,
+            ledger=ledger,
+            files=wiring.subject_files,
+            hooks=wiring.erasure_hooks,
+            exports=wiring.exports,
+            periods=policy.periods(),
+        )
+
+        def body(report: RunReport) -> None:
+            if options["kind"] == "export":
+                operation.export(report, user_id, received_at=received_at)
+                return
+            with wiring.inbound_at_rest():
+                operation.erase(
+                    report, user_id, received_at=received_at, execute=bool(options.get("execute"))
+                )
+
+        return run_recorded(
+            connection,
+            pipeline=requests.PIPELINE,
+            as_of=as_of,
+            body=body,
+            lock=requests.PIPELINE,
         )
 
 
@@ -499,6 +581,7 @@ OPERATIONS: dict[str, Operation] = {
     "quarantine_replay": _quarantine_replay,
     "session_context_expiry": _session_context_expiry,
     "lgpd_retention": _lgpd_retention,
+    "lgpd_subject_request": _lgpd_subject_request,
     "watchdog": _watchdog,
 }
 """The registry of pipelines: flows and commands run the same operations by the same names."""

@@ -16,6 +16,7 @@ from sqlalchemy import Connection, text
 
 from gatte_pipelines.errors import ConfigurationError, GatteError, PermanentError, RetryableError
 from gatte_pipelines.privacy import retention
+from gatte_pipelines.privacy.external import ErasureHook
 from gatte_pipelines.run_report import Outcome, RunReport
 from gatte_pipelines.wiring import Wiring
 from tests.database.rows import insert, whole_client
@@ -740,3 +741,26 @@ def test_a_second_run_has_nothing_to_do(officer: Officer) -> None:
     officer.run()
     report = officer.run()
     assert report.updated == 0
+
+
+def test_other_systems_are_told_of_whom_time_anonymises(
+    officer: Officer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The reference is read while it still stands, and one task a person waits for that system."""
+
+    def read(cursor: Any, users: Any, leads: Any) -> list[str]:
+        cursor.execute(
+            "select crm_id from leads where id = any(%s) and crm_id is not null", [list(leads)]
+        )
+        return [row[0] for row in cursor.fetchall()] + [f"user {user}" for user in users]
+
+    hook = ErasureHook(
+        system="crm", plan=read, erase=lambda _ref: None, is_erased=lambda _ref: True
+    )
+    monkeypatch.setattr(Wiring, "erasure_hooks", {"crm": hook})
+    user = old_user(officer)
+    lead = add(officer, "leads", created_at=NOW - 3 * YEAR, crm_id="771")
+    officer.run()
+    assert officer.rows(
+        "select user_id, reference, state from pipeline.external_tasks order by reference"
+    ) == [(lead, "771", "open"), (user, f"user {user}", "open")]

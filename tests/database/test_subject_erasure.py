@@ -14,6 +14,7 @@ from gatte_pipelines.personal_data import SubjectKeys
 from gatte_pipelines.privacy.erasure import HeldError, Outcome
 from gatte_pipelines.privacy.external import ErasureHook, confirm_external_tasks, index_hooks
 from gatte_pipelines.privacy.receipt import read_receipt, save_receipt, to_html, to_text
+from gatte_pipelines.privacy.rescan import rescan_people
 from gatte_pipelines.privacy.subject_requests import (
     RequestKind,
     RequestState,
@@ -64,6 +65,8 @@ def test_nothing_of_the_person_is_left_and_all_of_the_neighbour(subjects: Subjec
     after = dump(subjects.database).count("bruno") + files_under(subjects.landing).count("bruno")
     assert after == of_bruno
     assert subjects.one("select id from users where id = :u", u=ana)[0] == ana
+    with subjects.database.connect() as connection:
+        assert rescan_people(connection) == []
     assert {entry["kind"] for entry in subjects.entries()} == {"erasure", "erased"}
     assert subjects.ledger_folder.joinpath("ledger.jsonl").read_text().count("\n") == 2
 

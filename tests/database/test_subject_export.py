@@ -19,6 +19,7 @@ from gatte_pipelines.errors import PermanentError
 from gatte_pipelines.personal_data import CATALOGUE, Kind
 from gatte_pipelines.privacy.export import Export, export_subject
 from gatte_pipelines.privacy.export_page import SECTIONS, describe_periods
+from gatte_pipelines.privacy.policy_file import read_policy
 from gatte_pipelines.privacy.subject_requests import RequestKind, read_requests
 from tests.inbound import AS_OF, NOW
 from tests.postgres import TestDatabase
@@ -388,16 +389,24 @@ def test_the_page_says_times_of_sao_paulo_periods_recipients_and_rights(subjects
     _, page = both(subjects.export(subjects.user(BRUNO)))
     assert "Pipedrive" not in page
     assert "Nada consta." in page
+    # What the assistant remembers is told as lines, not as the JSON it is.
+    assert "<li>02/03/2026 às 11:59, Você: olá</li>" in page
 
 
 def test_periods_are_said_in_portuguese() -> None:
     told = {one.what: one.how_long for one in describe_periods(PERIODS | {"tickets_kept": ""})}
     assert told["Texto das mensagens"] == "90 dias"
-    assert told["Chamados"] == "enquanto houver obrigação de guardar"
+    assert told["Chamados, no mínimo"] == "enquanto houver obrigação de guardar"
     assert told["Memória curta da conversa, depois de vencida"] == "apagado em seguida"
     assert describe_periods({"leads_inactive": "1 years", "unknown_rule": "3 days"})[
         0
     ].how_long == ("1 ano")
+
+
+def test_the_policy_has_every_period_that_the_page_tells(repository: Path) -> None:
+    periods = read_policy(repository / "config" / "retention.yaml").periods()
+    assert describe_periods(periods) == describe_periods(PERIODS)
+    assert len(describe_periods(periods)) == len(PERIODS)
 
 
 def test_a_long_history_passes_through_without_being_held(subjects: Subjects) -> None:

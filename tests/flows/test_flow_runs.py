@@ -9,6 +9,7 @@ from typing import Any
 
 import pytest
 
+from gatte_pipelines.errors import PermanentError
 from gatte_pipelines.run_report import RunReport
 from gatte_pipelines.sandbox.local_stack import LocalStack
 from gatte_pipelines.sandbox.local_stack_api import Artifact, FlowRun
@@ -151,6 +152,61 @@ def test_a_failed_run_names_what_is_wrong_without_the_secret_and_staff_get_a_mai
     new = set(mails.glob("*.eml")) - before
     assert len(new) == 1
     assert secret not in new.pop().read_text()
+
+
+def test_a_retention_run_from_the_form_is_a_dry_run_that_says_so(
+    stack: LocalStack, loaded: tuple[FlowRun, TrafficCounts]
+) -> None:
+    # In a hundred days everything of the sample is past its time.
+    later = (datetime.now(UTC) + timedelta(days=100)).isoformat()
+    before = read_contents(stack.settings)
+    run = stack.run_flow("lgpd_retention", {"as_of": later})
+    assert (run.state_name, run.state_type) == ("Completed", "COMPLETED"), run.message
+    assert run.message.startswith("simulação: nada foi apagado; ")
+    report = report_of(stack, run)
+    report.balance()
+    assert (report.updated, report.reason) == (0, "dry_run")
+    assert report.skipped["dry_run"] > 0
+    assert read_contents(stack.settings) == before
+    found = cards(stack, run)
+    assert "### Retenção LGPD: simulação" in str(found["lgpd-retention"].data)
+    assert "seriam tratados" in str(found["lgpd-retention-table"].data)
+
+
+def test_an_approved_plan_that_does_not_exist_fails_the_run(
+    stack: LocalStack, loaded: tuple[FlowRun, TrafficCounts]
+) -> None:
+    run = stack.run_flow("lgpd_retention", {"approve": "00000000-0000-4000-8000-000000000000"})
+    assert run.state_type == "FAILED"
+    assert "ConfigurationError" in run.message
+
+
+def test_a_night_ends_as_its_steps_did_and_leaves_their_cards(
+    stack: LocalStack, loaded: tuple[FlowRun, TrafficCounts]
+) -> None:
+    run = stack.run_flow("nightly")
+    assert run.state_type == "COMPLETED", run.message
+    assert run.message.startswith("Retenção LGPD – ")
+    assert report_of(stack, run).pipeline == "lgpd_retention"
+    assert {"nightly", "lgpd-retention"} <= set(cards(stack, run))
+
+
+def test_a_night_whose_step_fails_is_red_and_names_the_step(
+    stack: LocalStack, loaded: tuple[FlowRun, TrafficCounts]
+) -> None:
+    run = stack.run_flow("nightly", {"as_of": "2026-11-24 02:00"})
+    assert run.state_type == "FAILED"
+    assert run.message.startswith("Retenção LGPD – falhou: ")
+    assert "### Rotina da noite: falhou" in str(cards(stack, run)["nightly"].data)
+
+
+def test_a_request_of_somebody_unknown_fails_and_one_that_is_no_uuid_never_starts(
+    stack: LocalStack, loaded: tuple[FlowRun, TrafficCounts]
+) -> None:
+    unknown = {"kind": "export", "user_id": "00000000-0000-4000-8000-000000000000"}
+    assert stack.run_flow("lgpd_subject_request", unknown).state_type == "FAILED"
+    with pytest.raises(PermanentError, match="answered 4"):
+        stack.run_flow("lgpd_subject_request", {"kind": "export", "user_id": "5511900001234"})
 
 
 def test_an_instant_without_offset_is_refused_with_an_example(stack: LocalStack) -> None:

@@ -12,11 +12,17 @@ import yaml
 from prefect import Flow
 from prefect.utilities.callables import parameter_schema
 
+from flows import nightly
 from flows.quarantine_replay import QuarantineReason
 from gatte_pipelines.run_report import reason_pt
 from gatte_pipelines.sandbox.local_stack import BACKFILL_QUEUE, FLOWS, LIVE_QUEUE, POOL
 from gatte_pipelines.wiring import OPERATIONS
 from tests.reasons import read_reasons
+
+# Has no default: the form does not start without it.
+REQUIRED = object()
+# Runs other operations as its steps.
+COMPOSED = {"nightly"}
 
 # name: (entrypoint, queue, schedule in São Paulo, parameters with defaults, runs at a time)
 DEPLOYMENTS = {
@@ -40,6 +46,27 @@ DEPLOYMENTS = {
         "*/5 * * * *",
         {"as_of": ""},
         (1, "CANCEL_NEW"),
+    ),
+    "nightly": (
+        "flows/nightly.py:nightly",
+        "live",
+        "0 2 * * *",
+        {"as_of": ""},
+        (1, "CANCEL_NEW"),
+    ),
+    "lgpd_retention": (
+        "flows/lgpd_retention.py:lgpd_retention",
+        "live",
+        None,
+        {"execute": False, "approve": "", "as_of": "", "force": False},
+        None,
+    ),
+    "lgpd_subject_request": (
+        "flows/lgpd_subject_request.py:lgpd_subject_request",
+        "live",
+        None,
+        {"kind": REQUIRED, "user_id": REQUIRED, "execute": False},
+        None,
     ),
     "quarantine_replay": (
         "flows/quarantine_replay.py:quarantine_replay",
@@ -83,7 +110,10 @@ def test_deployments_are_these(repository: Path) -> None:
             item["entrypoint"],
             item["work_pool"]["work_queue_name"],
             schedules[0]["cron"] if schedules else None,
-            {name: field["default"] for name, field in schema_of(item["name"]).items()},
+            {
+                name: field.get("default", REQUIRED)
+                for name, field in schema_of(item["name"]).items()
+            },
             (limit["limit"], limit["collision_strategy"]) if limit else None,
         )
     assert found == DEPLOYMENTS
@@ -103,7 +133,26 @@ def test_every_file_of_flows_is_deployed_under_its_own_name(repository: Path) ->
 
 
 def test_every_deployed_flow_is_an_operation_and_part_of_make_run() -> None:
-    assert set(DEPLOYMENTS) == set(OPERATIONS) == set(FLOWS)
+    assert set(DEPLOYMENTS) == set(FLOWS)
+    assert set(DEPLOYMENTS) - COMPOSED == set(OPERATIONS)
+
+
+def test_every_step_of_the_night_is_an_operation_that_comes_after_those_it_needs() -> None:
+    known: set[str] = set()
+    for step in nightly.STEPS:
+        assert step.pipeline in OPERATIONS
+        assert known.issuperset(step.needs)
+        known.add(step.pipeline)
+
+
+@pytest.mark.parametrize("name", ["lgpd_retention", "lgpd_subject_request"])
+def test_what_destroys_does_so_only_where_the_form_says_it(name: str) -> None:
+    assert schema_of(name)["execute"]["default"] is False
+    assert "simulação" in (load_flow(name).description or "")
+
+
+def test_a_subject_is_named_by_uuid_and_nothing_else() -> None:
+    assert schema_of("lgpd_subject_request")["user_id"]["format"] == "uuid"
 
 
 @pytest.mark.parametrize("name", DEPLOYMENTS)

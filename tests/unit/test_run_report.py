@@ -27,6 +27,22 @@ from tests.reasons import read_reasons
 RUN_ID = UUID("00000000-0000-4000-8000-000000000001")
 AS_OF = datetime(2026, 3, 2, 12, 30, 15, tzinfo=UTC)
 PARTS = ("inserted", "updated", "duplicate")
+# Given by statements of privacy (on what basis a person is kept) or returned, not set.
+OF_PRIVACY = {
+    "active_service",
+    "dry_run",
+    "erased",
+    "future_appointment",
+    "hold",
+    "lead_in_period",
+    "locked",
+    "mass_change",
+    "no_longer_due",
+    "open_ticket",
+    "paused",
+    "policy_changed",
+    "valid_certificate",
+}
 
 
 def _report(**values: Any) -> RunReport:
@@ -234,6 +250,80 @@ def test_as_many_notes_as_fit_are_shown_without_a_remark() -> None:
     assert "e mais" not in card
 
 
+def _retention(**values: Any) -> RunReport:
+    return _report(**({"pipeline": "lgpd_retention", "seconds": 4.0} | values))
+
+
+def test_the_card_of_a_retention_run_speaks_of_what_was_due_done_and_kept() -> None:
+    report = _retention(
+        received=1330,
+        updated=1250,
+        skipped={"active_service": 50, "hold": 1, "locked": 1, "no_longer_due": 28},
+        notes=["messages_content: 1250 tratados"],
+    )
+    report.balance()
+    assert report.summary_pt() == (
+        "### Retenção LGPD: concluída\n\n"
+        "**1.330 vencidos** em 4,0 s: 1.250 tratados, 51 mantidos, 1 bloqueado, "
+        "28 deixaram de estar vencidos.\n\n"
+        "- messages_content: 1250 tratados\n\n"
+        f"Referência: 2026-03-02 12:30:15 UTC · execução `{RUN_ID}`"
+    )
+    assert report.table_rows() == [
+        {"item": "vencidos", "quantidade": 1330},
+        {"item": "tratados", "quantidade": 1250},
+        {"item": "mantidos: serviço ativo", "quantidade": 50},
+        {"item": "mantidos: ordem de guarda", "quantidade": 1},
+        {
+            "item": "não tratados: em uso por outra transação; ficam para a próxima execução",
+            "quantidade": 1,
+        },
+        {"item": "não tratados: deixaram de estar vencidos durante a execução", "quantidade": 28},
+    ]
+
+
+def test_the_card_of_a_dry_run_says_first_that_nothing_was_erased_and_how_to_go_on() -> None:
+    report = _retention(received=3, skipped={"dry_run": 1, "hold": 2}, reason="dry_run")
+    card = report.summary_pt()
+    assert card.startswith("### Retenção LGPD: simulação\n\n**Nada foi apagado.** Para executar")
+    assert "`approve`" in card
+    assert "**3 vencidos** em 4,0 s: 1 seria tratado, 2 mantidos." in card
+    assert {"item": "seriam tratados", "quantidade": 1} in report.table_rows()
+
+
+def test_the_card_of_a_plan_says_why_it_waits_and_how_to_approve_it() -> None:
+    card = _retention(
+        received=9000,
+        skipped={"dry_run": 9000},
+        outcome=Outcome.NEEDS_APPROVAL,
+        reason="mass_change",
+        notes=["plano 123, válido por 7 dias"],
+    ).summary_pt()
+    assert card.startswith("### Retenção LGPD: aguarda aprovação\n\nMotivo: são linhas demais")
+    assert "**Nada foi apagado.**" in card
+    assert "9.000 seriam tratados" in card
+    assert "- plano 123" in card
+
+
+def test_a_paused_retention_reads_as_not_run_and_names_the_command_that_lets_it_go_on() -> None:
+    card = _retention(outcome=Outcome.SKIPPED, reason="paused").summary_pt()
+    assert card.startswith("### Retenção LGPD: não executada\n\nMotivo: a retenção está pausada")
+    assert "gatte lgpd resume" in card
+
+
+def test_where_everybody_is_kept_the_card_says_that_nobody_was_touched() -> None:
+    report = _retention(received=2, skipped={"open_ticket": 2})
+    assert report.counts_pt() == "2 vencidos: nenhum tratado, 2 mantidos"
+
+
+def test_a_subject_request_that_only_shows_says_that_nothing_was_written_or_erased() -> None:
+    report = _report(
+        pipeline="lgpd_subject_request", received=5, skipped={"dry_run": 5}, reason="dry_run"
+    )
+    assert "**Nada foi gravado nem apagado.**" in report.summary_pt()
+    assert report.counts_pt() == "5 registros: 5 seriam tratados"
+
+
 def test_a_pipeline_without_a_portuguese_name_keeps_its_own() -> None:
     assert "### other: concluída" in _report(pipeline="other").summary_pt()
 
@@ -244,6 +334,9 @@ def test_the_pipelines_of_today_have_portuguese_names() -> None:
         "quarantine_replay",
         "session_context_expiry",
         "watchdog",
+        "lgpd_retention",
+        "lgpd_subject_request",
+        "nightly",
     }
 
 
@@ -269,7 +362,8 @@ def test_every_reason_that_the_code_can_give_has_words_in_portuguese_and_no_othe
     assert {"group", "past_retention"} <= found.skipped
     assert {"unknown_user", "malformed_json", "too_long"} <= found.quarantined
     assert found.of_files == {"line_too_long", "not_gzip", "truncated_gzip"}
-    assert found.all == set(_REASONS_PT)
+    assert found.all <= set(_REASONS_PT)
+    assert set(_REASONS_PT) - found.all <= OF_PRIVACY
 
 
 def test_a_reason_without_portuguese_words_is_shown_as_it_is() -> None:

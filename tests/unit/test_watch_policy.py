@@ -87,6 +87,13 @@ def test_a_pipeline_is_stale_past_its_limit(pipeline: str, late: timedelta, coun
     ] * count
 
 
+def test_a_plan_that_waits_is_told_with_its_reason_in_portuguese() -> None:
+    (notice,) = notices(
+        runs=[run(pipeline="lgpd_retention", outcome="needs_approval", reason="policy_changed")]
+    )
+    assert notice.text.endswith("UTC: a política de retenção mudou desde a última execução")
+
+
 def test_staleness_is_one_notice_for_as_long_as_no_run_succeeds() -> None:
     since = AS_OF - timedelta(hours=3)
     times = [AS_OF, AS_OF + timedelta(hours=1)]
@@ -95,7 +102,7 @@ def test_staleness_is_one_notice_for_as_long_as_no_run_succeeds() -> None:
 
 
 def test_a_pipeline_that_never_ran_is_stale_since_the_first_run_of_all() -> None:
-    found = notices(last_good={}, first_run_at=AS_OF - timedelta(hours=2))
+    found = notices(last_good={}, first_run_at=AS_OF - max(STALE_AFTER.values()) - MINUTE)
     assert {notice.kind for notice in found} == {"stale"}
     assert len(found) == len(STALE_AFTER)
     assert notices(last_good={}, first_run_at=AS_OF - MINUTE) == []

@@ -6,6 +6,7 @@ Whom a request is about is read from standard input, never from arguments.
 from __future__ import annotations
 
 import dataclasses
+import sys
 from datetime import UTC, datetime
 from typing import Annotated
 from uuid import UUID
@@ -17,6 +18,7 @@ from gatte_pipelines.cli.console import (
     AsJson,
     AsOf,
     console,
+    error_console,
     parse_as_of,
     print_json,
     print_report,
@@ -27,8 +29,10 @@ from gatte_pipelines.errors import ConfigurationError
 
 app = typer.Typer(no_args_is_help=True, help="Retention, anonymisation and their proof (LGPD).")
 _hold = typer.Typer(no_args_is_help=True, help="What must be kept for now, whatever its age.")
+_subject = typer.Typer(no_args_is_help=True, help="Requests of subjects (LGPD art. 18).")
 _ledger = typer.Typer(no_args_is_help=True, help="The record of what was destroyed.")
 app.add_typer(_hold, name="hold")
+app.add_typer(_subject, name="subject")
 app.add_typer(_ledger, name="ledger")
 
 Execute = Annotated[
@@ -180,3 +184,134 @@ def ledger_verify(as_json: AsJson = False) -> None:
             )
     if found.problems:
         raise typer.Exit(1)
+
+
+@app.command("restore-replay")
+def restore_replay(execute: Execute = False, as_of: AsOf = "", as_json: AsJson = False) -> None:
+    """After a backup was restored: erase again who was erased since, from the ledger outside."""
+    from gatte_pipelines.privacy.restore import restore_replay as replay  # noqa: PLC0415
+
+    with (
+        wired() as wiring,
+        wiring.migrated() as connection,
+        wiring.ledger() as ledger,
+        wiring.inbound_at_rest(),
+    ):
+        done = replay(
+            connection,
+            ledger=ledger,
+            outside=wiring.outside_ledger,
+            files=wiring.subject_files,
+            as_of=parse_as_of(as_of) or datetime.now(UTC),
+            execute=execute,
+        )
+    if as_json:
+        print_json(dataclasses.asdict(done))
+        return
+    if not execute:
+        console.print("simulação: nada foi alterado; para fazer: --execute")
+    console.print(
+        f"registros do livro-razão que faltavam: {done.entries}; usuários eliminados de novo: "
+        f"{done.users}; leads: {done.leads}; suspensões recuperadas: {done.holds}"
+    )
+    if execute:
+        console.print("agora: gatte lgpd retention --execute")
+
+
+@_subject.command("find")
+def subject_find(as_json: AsJson = False) -> None:
+    """Find who has a phone or an e-mail, which is read from standard input."""
+    from gatte_pipelines.privacy.subjects import describe_matches, find_subjects  # noqa: PLC0415
+
+    if sys.stdin.isatty():
+        error_console.print("telefone ou e-mail: ", end="")
+    sought = sys.stdin.readline(_MAX_SOUGHT)
+    with wired() as wiring, wiring.migrated() as connection:
+        matches = find_subjects(connection, sought)
+    if as_json:
+        print_json(dataclasses.asdict(matches))
+    else:
+        for line in describe_matches(matches):
+            console.print(line)
+    if not matches.users and not matches.leads:
+        raise typer.Exit(1)
+
+
+SubjectId = Annotated[UUID, typer.Argument(help="users.id (or leads.id), as subject find says.")]
+ReceivedAt = Annotated[
+    str,
+    typer.Option("--received-at", help="When the person asked (ISO 8601); now where empty."),
+]
+
+
+@_subject.command("export")
+def subject_export(
+    user_id: SubjectId, received_at: ReceivedAt = "", as_json: AsJson = False
+) -> None:
+    """Write everything about a person: JSON and a page in Portuguese, for 30 days."""
+    _run_request("export", user_id, received_at, execute=True, as_json=as_json)
+
+
+@_subject.command("erase")
+def subject_erase(
+    user_id: SubjectId,
+    execute: Execute = False,
+    received_at: ReceivedAt = "",
+    as_json: AsJson = False,
+) -> None:
+    """Show what would go of a person; with --execute erase it everywhere, with a receipt."""
+    _run_request("erase", user_id, received_at, execute=execute, as_json=as_json)
+
+
+@_subject.command("list")
+def subject_list(
+    everything: Annotated[bool, typer.Option("--all", help="Also those that are done.")] = False,
+    as_json: AsJson = False,
+) -> None:
+    """Show open requests, the one due first at the top; exit 1 where one is overdue."""
+    from gatte_pipelines.privacy.subject_requests import (  # noqa: PLC0415
+        find_due,
+        read_requests,
+    )
+
+    now = datetime.now(UTC)
+    with wired() as wiring, wiring.migrated() as connection:
+        requests = read_requests(connection, only_open=not everything)
+    overdue = find_due(requests, as_of=now).overdue
+    if as_json:
+        print_json([dataclasses.asdict(request) for request in requests])
+    elif not requests:
+        console.print("nenhum pedido aberto")
+    else:
+        table = Table("pedido", "titular", "tipo", "situação", "recebido", "prazo", "dias")
+        for request in requests:
+            table.add_row(
+                str(request.request_id),
+                str(request.user_id),
+                request.kind,
+                request.state,
+                f"{request.received_at:%Y-%m-%d}",
+                f"{request.due_at:%Y-%m-%d}",
+                str((request.due_at - now).days),
+            )
+        console.print(table)
+    if overdue:
+        raise typer.Exit(1)
+
+
+def _run_request(
+    kind: str, user_id: UUID, received_at: str, *, execute: bool, as_json: bool
+) -> None:
+    with wired() as wiring:
+        report = wiring.run(
+            "lgpd_subject_request",
+            kind=kind,
+            user_id=str(user_id),
+            execute=execute,
+            received_at=parse_as_of(received_at, option="--received-at"),
+        )
+    print_report(report, as_json=as_json)
+
+
+# A phone or an e-mail; more than this is neither.
+_MAX_SOUGHT = 1_000

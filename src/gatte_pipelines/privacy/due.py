@@ -163,7 +163,7 @@ class DueFinder:
     def rule_of(self, store: FileStore) -> Rule | None:
         """The rule of a file store; None where its files are kept."""
         for rule in self.policy.rules:
-            if rule.store == f"files.{store.name}" and rule.period is not None:
+            if rule.name == store.name and rule.period is not None:
                 return rule
         return None
 

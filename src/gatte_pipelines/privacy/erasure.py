@@ -370,7 +370,7 @@ def _erase_rows(cursor: psycopg.Cursor[Any], work: _Work, announced: Subject, se
         subject_id=subject.subject_id,
         request_id=work.request_id,
     )
-    cursor.execute(_SQL["remember_messages"], parameters)
+    remember_messages(cursor, subject)
     people = anonymize_users(cursor, subject.user_ids, rule=RULE)
     unlinked = anonymize_leads(cursor, subject.lead_ids, rule=RULE)
     done |= people.rows | {"users": people.users, "leads": people.leads + unlinked}
@@ -397,6 +397,16 @@ def _erase_rows(cursor: psycopg.Cursor[Any], work: _Work, announced: Subject, se
         },
         at=work.as_of,
     )
+
+
+def remember_messages(cursor: psycopg.Cursor[Any], subject: Subject) -> None:
+    """Note what the provider may still deliver again of a person: it will create nothing.
+
+    Args:
+        cursor: In the transaction that erases the person, before it does.
+        subject: Who.
+    """
+    cursor.execute(_SQL["remember_messages"], subject.parameters())
 
 
 def _erase_files(work: _Work, subject: Subject) -> None:

@@ -422,6 +422,8 @@ _WORDS = {
     "future_appointment": "agendamento futuro",
     "lead_in_period": "interesse comercial dentro do prazo",
     "hold": "guarda determinada pelo encarregado",
+    "all": "todas as mensagens",
+    "marketing_messages": "promoções",
     "pipedrive": "Pipedrive",
     "google_calendar": "Google Agenda",
 }
@@ -439,6 +441,7 @@ _CODES = frozenset(
         "table_name",
         "column_name",
         "basis",
+        "category",
         "system",
     }
 )
@@ -469,13 +472,14 @@ _STORES = {
     "leads_inactive": "Interesse comercial, desde a última atividade",
     "users_inactive": "Cadastro, desde a última atividade",
     "login_tokens_unused": "Código de acesso sem uso",
-    "tickets_kept": "Chamados",
+    "tickets_kept": "Chamados, no mínimo",
     "appointments_details": "Anotações de agendamentos",
     "services_notes": "Anotações de serviços encerrados",
     "quarantine": "Registros que não puderam ser lidos",
     "undo_records": "Cópias para desfazer, depois de vencidas",
     "landing_archive": "Arquivos recebidos do WhatsApp",
     "exports": "Esta cópia dos seus dados, do nosso lado",
+    "backups": "Cópias de segurança",
 }
 
 

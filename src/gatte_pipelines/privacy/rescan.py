@@ -367,7 +367,7 @@ def _run(
 
 @contextmanager
 def _cursor(connection: Connection) -> Iterator[psycopg.Cursor[Any]]:
-    """A transaction of statements that seldom meet a row: to compile or divide them costs more."""
+    """A transaction for statements that seldom meet a row: to compile or divide them costs more."""
     driver = psycopg_connection(connection)
     with driver.transaction(), driver.cursor(row_factory=tuple_row) as cursor:
         cursor.execute(

@@ -37,9 +37,11 @@ from gatte_pipelines.privacy.due import (
     fetch_one,
     open_step,
 )
+from gatte_pipelines.privacy.external import ErasureHook, plan_external_tasks
 from gatte_pipelines.privacy.people import (
     anonymize_leads,
     anonymize_users,
+    find_linked_leads,
     probe_old_values,
     read_old_values,
 )
@@ -109,6 +111,7 @@ class Retention:
         policy: What is kept for how long.
         sweep: The operation of another domain that ends contexts and what waits in vain.
         files: The file stores of the policy.
+        hooks: Other systems that must forget whoever is anonymised here (S2).
         vacuum: Vacuums these tables as their owner and raises where the server skips one; None
             where there is nobody who may.
         now: The real instant, for what may not lie in the future.
@@ -119,6 +122,7 @@ class Retention:
     policy: Policy
     sweep: Sweep
     files: Sequence[FileStore]
+    hooks: Mapping[str, ErasureHook]
     vacuum: Callable[[Sequence[str]], None] | None
     now: datetime
 
@@ -599,6 +603,7 @@ class _Run:
                 ids = [row_id for row_id, _ in judged]
                 instants = [at for _, at in judged]
                 intent = self._intend(name, len(ids), min(instants), max(instants))
+                self._plan_external(cursor, table, ids)
                 if table == "users":
                     done, lead_ids = self._anonymize_users(cursor, name, ids)
                     result.user_ids += ids
@@ -614,6 +619,21 @@ class _Run:
                 return done
         except (pg.LockNotAvailable, pg.DeadlockDetected):
             return 0  # a loader is at work; the next pass tries again
+
+    def _plan_external(self, cursor: psycopg.Cursor[Any], table: str, ids: Sequence[UUID]) -> None:
+        """Note what other systems must forget, while it is still known by which reference."""
+        if not self._retention.hooks:
+            return
+        for row_id in ids:
+            is_user = table == "users"
+            plan_external_tasks(
+                cursor,
+                self._retention.hooks,
+                subject_id=row_id,
+                user_ids=[row_id] if is_user else [],
+                lead_ids=find_linked_leads(cursor, [row_id]) if is_user else [row_id],
+                request_id=None,
+            )
 
     def _anonymize_users(
         self, cursor: psycopg.Cursor[Any], name: str, ids: Sequence[UUID]

@@ -204,16 +204,25 @@ set payload = null
 where ctid = any(%(tids)s::tid[]);
 
 -- name: due_login_tokens_unused
+-- Materialized: few have a token, and nobody else's activity need be read.
+with holders as materialized (
+    select
+        id,
+        updated_at
+    from users
+    where
+        login_token is not null
+        and updated_at < pipeline.clock() - %(period)s::interval
+)
+
 select
     count(*),
     min(greatest(u.updated_at, a.last_at)),
     coalesce(bit_xor(hashtextextended(u.id::text, 0)), 0)
-from users as u
+from holders as u
 left join pipeline.user_activity as a on u.id = a.user_id
 where
-    u.login_token is not null
-    and u.updated_at < pipeline.clock() - %(period)s::interval
-    and (a.last_at is null or a.last_at < pipeline.clock() - %(period)s::interval)
+    (a.last_at is null or a.last_at < pipeline.clock() - %(period)s::interval)
     and u.id not in (select h.user_id from held_users as h);
 
 -- name: take_login_tokens_unused

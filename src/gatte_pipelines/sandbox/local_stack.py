@@ -41,6 +41,7 @@ from gatte_pipelines.sandbox.local_stack_setup import (
     lay_sample_input,
     prepared,
     read_contents,
+    sample_parameters,
     settings_variables,
 )
 from gatte_pipelines.settings import PREFIX, Settings
@@ -72,14 +73,25 @@ WORKER_LIMIT = 5
 SCHEDULED_AHEAD = timedelta(minutes=10)
 # How often the server says while starting that it still is.
 PATIENCE_SECONDS = 10.0
-# Runs and their artifacts are a store like any other (rule S3); they hold no personal values.
-RUNS_KEPT = timedelta(days=30)
+# Runs and their artifacts are a store like any other (rule S3): what the policy's rule prefect_runs
+# says. The server deletes by its own clock; flows/_prefect_retention.py proves it.
+RUNS_KEPT = timedelta(days=90)
+# Events repeat messages of states and the text of artifacts; only the server can delete them.
+EVENTS_KEPT = timedelta(days=7)
 
 SUPERVISION_SECONDS = 2.0
 RUN_ONCE_SECONDS = 240.0
 SUPERVISOR = "gatte_pipelines.sandbox.local_stack_supervisor"
 # In the order of `make run`: what comes later shows what the earlier ones left.
-FLOWS = ("inbound_messages", "session_context_expiry", "quarantine_replay", "watchdog")
+FLOWS = (
+    "inbound_messages",
+    "session_context_expiry",
+    "quarantine_replay",
+    "lgpd_retention",
+    "lgpd_subject_request",
+    "nightly",
+    "watchdog",
+)
 COUNTS = ("received", "inserted", "updated", "duplicate")
 SUMMARY_WIDTH = 120
 
@@ -319,6 +331,7 @@ class LocalStack:
             "PREFECT_SERVER_SERVICES_DB_VACUUM_RETENTION_PERIOD": (
                 f"{RUNS_KEPT.total_seconds():.0f}"
             ),
+            "PREFECT_SERVER_EVENTS_RETENTION_PERIOD": f"P{EVENTS_KEPT.days}D",
             "PREFECT_WORKER_QUERY_SECONDS": str(self._poll_seconds),
             "PREFECT_CLI_PROMPT": "false",
             "PREFECT_CLI_COLORS": "false",
@@ -451,8 +464,12 @@ def run_once(settings: Settings, echo: Echo) -> int:
     with stack:
         lay_sample_input(settings, stack.project, echo)
         for name in FLOWS:
+            parameters = sample_parameters(name, settings, stack.settings)
+            if parameters is None:
+                echo(f"{name} is not run: the database is yours")
+                continue
             echo(f"running {name}")
-            run = stack.run_flow(name, timeout_seconds=RUN_ONCE_SECONDS)
+            run = stack.run_flow(name, parameters, timeout_seconds=RUN_ONCE_SECONDS)
             rows.append((run, stack.api.read_report(run.run_id), name))
         contents = read_contents(stack.settings)
     print_summary(rows)

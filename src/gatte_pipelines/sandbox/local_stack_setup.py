@@ -146,6 +146,30 @@ def sample_plan(home: Path, now: datetime) -> TrafficPlan:
     )
 
 
+def sample_parameters(name: str, given: Settings, prepared: Settings) -> dict[str, Any] | None:
+    """With what `make run` runs a flow; None where it must not.
+
+    Args:
+        name: Of the flow.
+        given: The settings as the person gave them: a database named there gets neither a night's
+            retention, which destroys, nor a request of somebody who asked for nothing.
+        prepared: The settings with which flow runs reach the database.
+    """
+    if name == "nightly":
+        return {} if given.is_embedded else None
+    if name == "lgpd_subject_request":
+        user_id = _read_sample_user(prepared) if given.is_embedded else None
+        return None if user_id is None else {"kind": "export", "user_id": user_id}
+    return {}
+
+
+def _read_sample_user(settings: Settings) -> str | None:
+    engine = make_engine(settings.database_url or "")
+    with engine.connect() as connection:
+        found = connection.scalar(text("select min(id::text) from users"))
+    return None if found is None else str(found)
+
+
 # What `make run` shows of the database, in its order.
 _CONTENTS = {
     "clientes": "select count(*) from users",

@@ -6,15 +6,21 @@ from dataclasses import dataclass
 from datetime import datetime, timedelta
 
 from gatte_pipelines.business_time import business_date
+from gatte_pipelines.run_report import reason_pt
 
 STALE_AFTER = {
     "inbound_messages": timedelta(minutes=15),
     "session_context_expiry": timedelta(hours=1),
+    "lgpd_retention": timedelta(hours=26),
 }
 """Longest time without a good run, per scheduled pipeline.
 
 Some runs of the schedule may be missed (a restart, a slow load) before a person is called; past
-this, clients' messages wait or contexts outlive their TTL."""
+this, clients' messages wait, contexts outlive their TTL, or personal data outlive theirs. Rules of
+days allow a night's run two hours beside its day."""
+
+REQUEST_DUE_SOON = timedelta(days=5)
+"""Left to answer a subject; shorter leaves no working days for what others must confirm."""
 
 INTERRUPTED_AFTER = timedelta(hours=1)
 """A run that neither ended nor failed within this was killed; the next run finishes its work."""
@@ -49,6 +55,15 @@ class OrchestratorFailure:
     state: str
     at: str
     message: str = ""
+
+
+@dataclass(frozen=True, kw_only=True)
+class OpenRequest:
+    """A request of a subject (LGPD art. 18) without a complete answer yet, by ids only."""
+
+    request_id: str
+    kind: str
+    due_at: datetime
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -97,16 +112,47 @@ def find_notices(
         for pipeline, limit in STALE_AFTER.items():
             since = last_good.get(pipeline, first_run_at)
             if as_of - since > limit:
-                minutes = int(limit.total_seconds() // 60)
                 notices.append(
                     Notice(
                         key=f"stale:{pipeline}:{since.isoformat()}",
                         kind="stale",
                         text=f"{pipeline}: nenhuma execução bem-sucedida desde "
-                        f"{since:%d/%m/%Y %H:%M} UTC (limite: {minutes} minutos)",
+                        f"{since:%d/%m/%Y %H:%M} UTC (limite: {_length_pt(limit)})",
                     )
                 )
     return notices
+
+
+def find_request_notices(requests: list[OpenRequest], as_of: datetime) -> list[Notice]:
+    """Requests of subjects near their deadline, and again once past it, in Portuguese.
+
+    Args:
+        requests: Those without a complete answer.
+        as_of: Now.
+    """
+    notices = []
+    for request in requests:
+        due = f"{business_date(request.due_at):%d/%m/%Y}"
+        what = f"pedido de titular {request.request_id} ({request.kind})"
+        if request.due_at < as_of:
+            text, stage = f"{what}: o prazo legal venceu em {due}", "overdue"
+        elif request.due_at <= as_of + REQUEST_DUE_SOON:
+            text, stage = f"{what}: o prazo legal de 15 dias vence em {due}", "due_soon"
+        else:
+            continue
+        notices.append(
+            Notice(
+                key=f"subject_request:{stage}:{request.request_id}",
+                kind="subject_request",
+                text=f"{text}; veja gatte lgpd subject list",
+            )
+        )
+    return notices
+
+
+def _length_pt(limit: timedelta) -> str:
+    minutes = int(limit.total_seconds() // 60)
+    return f"{minutes} minutos" if minutes <= 60 else f"{minutes // 60} horas"
 
 
 def _of_run(run: RecordedRun, as_of: datetime) -> Notice | None:
@@ -118,10 +164,11 @@ def _of_run(run: RecordedRun, as_of: datetime) -> Notice | None:
             text=f"{run.pipeline}: falhou em {when}: {run.error or 'sem detalhe'}",
         )
     if run.outcome == "needs_approval":
+        why = f": {reason_pt(run.reason)}" if run.reason else ""
         return Notice(
             key=f"needs_approval:{run.run_id}",
             kind="needs_approval",
-            text=f"{run.pipeline}: aguarda aprovação desde {when}: {run.reason or ''}".rstrip(": "),
+            text=f"{run.pipeline}: aguarda aprovação desde {when}{why}",
         )
     if run.outcome is None and as_of - run.started_at > INTERRUPTED_AFTER:
         return Notice(
