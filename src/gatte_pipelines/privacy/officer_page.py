@@ -432,8 +432,7 @@ def _runs_part(report: OfficerReport) -> _Part:
             rows=tuple(
                 (
                     _instant(run.started_at),
-                    _PIPELINES_PT.get(run.pipeline)
-                    or PIPELINE_NAMES_PT.get(run.pipeline, run.pipeline),
+                    PIPELINE_NAMES_PT.get(run.pipeline, run.pipeline),
                     _OUTCOMES_PT.get(run.outcome or "", "em andamento ou interrompida"),
                     reason_pt(run.reason) if run.reason else "–",
                     _instant(run.as_of),
@@ -623,10 +622,6 @@ _BASES_PT = {
     "lead_in_period": "lead no prazo",
     "named_by_ticket": "citado em chamado",
     "hold": "bloqueio legal",
-}
-_PIPELINES_PT = {
-    "lgpd_retention": "Retenção",
-    "lgpd_subject_request": "Pedido de titular",
 }
 _OUTCOMES_PT = {
     Outcome.COMPLETED.value: "concluída",
