@@ -12,7 +12,7 @@ import sqlite3
 import time
 from collections.abc import Iterator
 from contextlib import closing, contextmanager, suppress
-from datetime import datetime
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, ClassVar
 from urllib.parse import urlsplit
@@ -62,7 +62,7 @@ class PrefectRuns:
 
     @safe_errors()
     def count_due(self, cutoff: datetime) -> tuple[int, datetime | None]:
-        """How many runs ended before an instant, and when the first of them began or was due.
+        """How many runs ended before an instant (and files of results), and the first's instant.
 
         Raises:
             RetryableError: The server does not answer.
@@ -71,7 +71,12 @@ class PrefectRuns:
             ended = _ended_before(cutoff)
             count = client.count_flow_runs(flow_run_filter=ended)
             first = _read_page(client, ended, limit=1) if count else []
-        return count, next(map(_instant, first), None)
+        instants: list[datetime | None] = [
+            run.start_time or run.expected_start_time or run.end_time for run in first
+        ]
+        files = _find_results(cutoff)
+        instants += [datetime.fromtimestamp(path.stat().st_mtime, UTC) for path in files[:1]]
+        return count + len(files), min(filter(None, instants), default=None)
 
     @safe_errors()
     def count_unfinished(self, cutoff: datetime) -> int:
@@ -93,7 +98,7 @@ class PrefectRuns:
 
     @safe_errors()
     def trim(self, cutoff: datetime) -> int:
-        """Delete the runs that ended before an instant, and prove it; how many went.
+        """Delete the runs that ended before an instant (and files of results); how many went.
 
         A kill leaves runs without their artifacts, which are still due and go with the next call.
 
@@ -117,7 +122,9 @@ class PrefectRuns:
                     )
                 _await_no_logs(client, gone)
                 deleted += len(gone)
-        _remove_results(cutoff)
+        for path in _find_results(cutoff):
+            path.unlink(missing_ok=True)
+            deleted += 1
         # Also what the server deleted by itself.
         if (database := _local_database()) is not None:
             overwrite_deleted(database)
@@ -156,15 +163,16 @@ def overwrite_deleted(database: Path, *, is_overwriting: bool | None = None) -> 
     raise RetryableError("Prefect's SQLite file is in use all the time; its log was not cut off")
 
 
-def _remove_results(cutoff: datetime) -> None:
-    """Remove the result files of this machine that were written before an instant."""
+def _find_results(cutoff: datetime) -> list[Path]:
+    """The result files of this machine that were written before an instant, oldest first."""
     folder = get_current_settings().results.local_storage_path
-    if not folder.is_dir():
-        return
-    for path in folder.rglob("*"):
+    found: list[tuple[float, Path]] = []
+    for path in folder.rglob("*") if folder.is_dir() else ():
         with suppress(FileNotFoundError):
-            if path.is_file() and path.stat().st_mtime < cutoff.timestamp():
-                path.unlink()
+            written = path.stat().st_mtime
+            if path.is_file() and written < cutoff.timestamp():
+                found.append((written, path))
+    return [path for _, path in sorted(found)]
 
 
 def _local_database() -> Path | None:
@@ -212,10 +220,6 @@ def _read_page(
     return client.read_flow_runs(
         flow_run_filter=wanted, sort=FlowRunSort.EXPECTED_START_TIME_ASC, limit=limit
     )
-
-
-def _instant(run: FlowRun) -> datetime | None:
-    return run.start_time or run.expected_start_time or run.end_time
 
 
 def _delete_artifacts(client: SyncPrefectClient, ids: list[UUID]) -> None:

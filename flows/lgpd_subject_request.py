@@ -24,10 +24,11 @@ class RequestKind(StrEnum):
 
 # Shown to ops above the form; without it Prefect shows the whole docstring.
 DESCRIPTION = (
-    "Atende o pedido de um titular (LGPD, art. 18): `export` reúne tudo o que há sobre a pessoa, "
-    "`erase` elimina. **Sem ligar `execute`, é uma simulação**: diz o que seria feito e não grava "
-    "nem apaga nada. O titular é informado só pelo id: para achá-lo pelo telefone ou e-mail, use "
-    "`gatte lgpd subject find` no terminal. Nunca escreva aqui telefone, nome ou e-mail."
+    "Atende o pedido de um titular (LGPD, art. 18). `export` reúne tudo o que há sobre a pessoa em "
+    "arquivos no servidor; `erase` elimina. **Sem ligar `execute`, `erase` é só uma simulação**: "
+    "diz o que iria e o que fica, e não apaga nada. O titular é informado só pelo id: para achá-lo "
+    "pelo telefone ou e-mail, use `gatte lgpd subject find` no terminal. Nunca escreva aqui "
+    "telefone, nome ou e-mail."
 )
 
 
@@ -56,13 +57,13 @@ def lgpd_subject_request(kind: RequestKind, user_id: UUID, execute: bool = False
     """Atende o pedido de um titular de dados (LGPD, art. 18).
 
     Args:
-        kind: `export` reúne tudo o que há sobre a pessoa em arquivos que só o servidor guarda, por
+        kind: `export` grava tudo o que há sobre a pessoa em arquivos que só o servidor guarda, por
             30 dias. `erase` apaga e anonimiza a pessoa em todos os lugares, menos os chamados, que
-            ficam intactos, e o que estiver bloqueado por ordem de guarda.
+            ficam intactos; com a retenção suspensa, o pedido inteiro é recusado.
         user_id: Id do titular, um UUID como 3f2b8c1e-0a4d-4b6f-9c2e-7d1a5e8f9b30: o de `users` ou,
             de quem só tem lead, o de `leads`. Nunca telefone, nome ou e-mail; o id se acha com
             `gatte lgpd subject find`.
-        execute: Desligado: simulação, nada é gravado nem apagado. Ligado: faz de verdade; o que
-            `erase` apaga não volta.
+        execute: Só para `erase`. Desligado: simulação, nada é apagado. Ligado: elimina de verdade,
+            e o que se apaga não volta.
     """
     return end_state(answer_request(kind, user_id, execute))

@@ -89,8 +89,8 @@ _NOTHING_DONE_PT = {
         "com o id do plano no campo `approve`."
     ),
     "lgpd_subject_request": (
-        "**Nada foi gravado nem apagado.** Para executar, rode o fluxo *lgpd_subject_request* de "
-        "novo com `execute` ligado."
+        "**Nada foi apagado.** Para eliminar, rode o fluxo *lgpd_subject_request* de novo com "
+        "`execute` ligado."
     ),
 }
 
@@ -326,8 +326,7 @@ _REASONS_PT = {
     "open_ticket": "chamado aberto",
     "future_appointment": "agendamento futuro",
     "lead_in_period": "lead ainda dentro do prazo",
-    "hold": "ordem de guarda",
-    # Of records that come in after a person was erased.
+    "hold": "retenção suspensa",
 }
 
 

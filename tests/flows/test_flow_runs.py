@@ -9,7 +9,6 @@ from typing import Any
 
 import pytest
 
-from gatte_pipelines.errors import PermanentError
 from gatte_pipelines.run_report import RunReport
 from gatte_pipelines.sandbox.local_stack import LocalStack
 from gatte_pipelines.sandbox.local_stack_api import Artifact, FlowRun
@@ -67,7 +66,7 @@ def test_an_inbound_run_completes_and_accounts_for_every_record(
     report.balance()
     assert report.received == counts.updates
     assert report.inserted > 0
-    assert f"{counts.updates} recebidos" in run.message
+    assert f"{counts.updates:,} recebidos".replace(",", ".") in run.message
 
 
 def test_every_kind_of_record_leaves_its_rows(
@@ -200,13 +199,16 @@ def test_a_night_whose_step_fails_is_red_and_names_the_step(
     assert "### Rotina da noite: falhou" in str(cards(stack, run)["nightly"].data)
 
 
-def test_a_request_of_somebody_unknown_fails_and_one_that_is_no_uuid_never_starts(
+def test_a_request_of_somebody_unknown_and_one_that_is_no_uuid_fail(
     stack: LocalStack, loaded: tuple[FlowRun, TrafficCounts]
 ) -> None:
     unknown = {"kind": "export", "user_id": "00000000-0000-4000-8000-000000000000"}
-    assert stack.run_flow("lgpd_subject_request", unknown).state_type == "FAILED"
-    with pytest.raises(PermanentError, match="answered 4"):
-        stack.run_flow("lgpd_subject_request", {"kind": "export", "user_id": "5511900001234"})
+    failed = stack.run_flow("lgpd_subject_request", unknown)
+    assert failed.state_type == "FAILED"
+    refused = stack.run_flow("lgpd_subject_request", unknown | {"user_id": "not-a-uuid"})
+    assert refused.state_type == "FAILED"
+    assert "user_id" in refused.message
+    assert "lgpd-subject-request" not in cards(stack, refused), "it never began"
 
 
 def test_an_instant_without_offset_is_refused_with_an_example(stack: LocalStack) -> None:

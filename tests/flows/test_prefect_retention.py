@@ -234,7 +234,8 @@ def test_the_exception_that_a_failed_flow_left_as_a_file_goes_with_its_time(
     store.trim(CUTOFF)
     assert file.exists()
     os.utime(file, (ENDED_AT.timestamp(), ENDED_AT.timestamp()))
-    store.trim(CUTOFF)
+    assert store.count_due(CUTOFF) == (1, ENDED_AT)
+    assert store.trim(CUTOFF) == 1
     assert not file.exists()
 
 

@@ -273,7 +273,7 @@ def test_the_card_of_a_retention_run_speaks_of_what_was_due_done_and_kept() -> N
         {"item": "vencidos", "quantidade": 1330},
         {"item": "tratados", "quantidade": 1250},
         {"item": "mantidos: serviço ativo", "quantidade": 50},
-        {"item": "mantidos: ordem de guarda", "quantidade": 1},
+        {"item": "mantidos: retenção suspensa", "quantidade": 1},
         {
             "item": "não tratados: em uso por outra transação; ficam para a próxima execução",
             "quantidade": 1,
@@ -316,11 +316,11 @@ def test_where_everybody_is_kept_the_card_says_that_nobody_was_touched() -> None
     assert report.counts_pt() == "2 vencidos: nenhum tratado, 2 mantidos"
 
 
-def test_a_subject_request_that_only_shows_says_that_nothing_was_written_or_erased() -> None:
+def test_an_erasure_that_only_shows_says_that_nothing_was_erased() -> None:
     report = _report(
         pipeline="lgpd_subject_request", received=5, skipped={"dry_run": 5}, reason="dry_run"
     )
-    assert "**Nada foi gravado nem apagado.**" in report.summary_pt()
+    assert "**Nada foi apagado.** Para eliminar" in report.summary_pt()
     assert report.counts_pt() == "5 registros: 5 seriam tratados"
 
 
