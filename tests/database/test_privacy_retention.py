@@ -17,6 +17,7 @@ from sqlalchemy import Connection, text
 from gatte_pipelines.errors import ConfigurationError, GatteError, PermanentError, RetryableError
 from gatte_pipelines.privacy import retention
 from gatte_pipelines.privacy.external import ErasureHook
+from gatte_pipelines.privacy.stores import FileStore
 from gatte_pipelines.run_report import Outcome, RunReport
 from gatte_pipelines.wiring import Wiring
 from tests.database.rows import insert, whole_client
@@ -788,3 +789,12 @@ def test_other_systems_are_told_of_whom_time_anonymises(
     assert officer.rows(
         "select user_id, reference, state from pipeline.external_tasks order by reference"
     ) == [(lead, "771", "open"), (user, f"user {user}", "open")]
+
+
+def test_a_file_that_stays_although_it_was_removed_fails_the_run(
+    officer: Officer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    stubborn = FileStore("logs", lambda _cutoff: (1, NOW - DAY), lambda _cutoff: 1)
+    monkeypatch.setattr(Wiring, "file_stores", lambda _wiring: [stubborn])
+    with pytest.raises(PermanentError, match="logs: 1 files past their time are still there"):
+        officer.run()

@@ -670,10 +670,14 @@ class _Run:
         intent = self._intend(name, ruled.due.count, ruled.due.oldest or self._as_of, self._as_of)
         with open_step(self._driver, self._as_of) as cursor:
             cutoff = finder.cutoff(cursor, rule)
+        left = 0
         for store in self._retention.files:
             if finder.rule_of(store) == rule:
                 ruled.done += store.trim(cutoff)
+                left += store.count_due(cutoff)[0]
         self._note_outcome(intent, ruled.done)
+        if left:
+            raise PermanentError(f"{name}: {left} files past their time are still there")
 
     def _note_outcome(self, intent: int, done: int) -> None:
         self._retention.ledger.append(
