@@ -8,7 +8,7 @@ from __future__ import annotations
 import os
 import secrets
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack, contextmanager, suppress
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -18,7 +18,7 @@ from gatte_pipelines.database import engine as database
 from gatte_pipelines.database import migrate, roles
 from gatte_pipelines.database.runs import run_recorded
 from gatte_pipelines.database.single_flight import single_flight
-from gatte_pipelines.errors import ConfigurationError, RetryableError
+from gatte_pipelines.errors import ConfigurationError, GatteError, RetryableError
 from gatte_pipelines.redaction import register_secret
 from gatte_pipelines.run_report import RunReport
 
@@ -238,6 +238,18 @@ class Wiring:
             zone.create()
         return SubjectFiles(zone, self.message_ids)
 
+    def report_to_officer(self, connection: Connection, *, as_of: datetime) -> tuple[Path, Path]:
+        """Write the officer's report; its Markdown and its HTML file."""
+        from gatte_pipelines.privacy import officer, officer_page  # noqa: PLC0415
+
+        report = officer.build_report(connection, self.policy, self.outside_ledger, as_of=as_of)
+        return officer_page.save_document(report, self.officer_reports)
+
+    @property
+    def officer_reports(self) -> Path:
+        """The folder of the officer's reports and incident kits."""
+        return self.settings.home / "officer_reports"
+
     @property
     def exports(self) -> Path:
         """The folder of exports and receipts."""
@@ -420,7 +432,8 @@ def _lgpd_retention(
 ) -> RunReport:
     """Plan what is due; with ``execute``, or a plan's id as ``approve``, carry it out.
 
-    ``prefect_runs`` is the file store of Prefect's own records, which only flows can reach.
+    ``prefect_runs`` is the file store of Prefect's own records, which only flows can reach. Into
+    ``documents`` goes the officer's report, also where the proof failed.
     """
     from gatte_pipelines.privacy import retention  # noqa: PLC0415
 
@@ -438,14 +451,29 @@ def _lgpd_retention(
             now=datetime.now(UTC),
         )
 
+        documents: dict[str, str] | None = options.get("documents")
+
+        def tell_officer(report: RunReport) -> None:
+            if documents is not None:
+                markdown, _ = wiring.report_to_officer(connection, as_of=report.as_of)
+                documents["relatorio-do-encarregado"] = markdown.read_text("utf-8")
+
         def body(report: RunReport) -> None:
-            engine.retain(
-                report,
-                execute=bool(options.get("execute")),
-                approve=_parse_uuid(approve, "approve") if approve else None,
-                force=bool(options.get("force")),
-                after_step=options.get("after_step"),
-            )
+            try:
+                engine.retain(
+                    report,
+                    execute=bool(options.get("execute")),
+                    approve=_parse_uuid(approve, "approve") if approve else None,
+                    force=bool(options.get("force")),
+                    after_step=options.get("after_step"),
+                )
+            except GatteError:
+                # What is left, where the proof failed; a second failure must not hide the first.
+                with suppress(Exception):
+                    connection.rollback()
+                    tell_officer(report)
+                raise
+            tell_officer(report)
 
         return run_recorded(
             connection,

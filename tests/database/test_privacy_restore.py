@@ -25,7 +25,7 @@ from tests.webhooks import contact, text_message, texts
 
 NOW = datetime.now(UTC).replace(microsecond=0)
 SECONDS = int(NOW.timestamp())
-ANA, BIA = "5511987650001", "5511987650002"
+ANA, BIA = "5511900000071", "5511900000072"
 
 
 def tool(name: str) -> str:
@@ -185,7 +185,7 @@ def _rows(database: TestDatabase, query: str, **parameters: Any) -> list[Any]:
 
 def test_a_person_is_found_exported_and_erased_from_the_command_line(inbound: Inbound) -> None:
     ana = user_of(inbound, ANA)
-    found = gatte(inbound.settings, "lgpd", "subject", "find", given="(11) 98765-0001\n")
+    found = gatte(inbound.settings, "lgpd", "subject", "find", given="(11) 90000-0071\n")
     assert found.returncode == 0, found.stderr
     assert ana in found.stdout
     assert "Segredo" not in found.stdout
@@ -207,7 +207,7 @@ def test_a_person_is_found_exported_and_erased_from_the_command_line(inbound: In
     assert not page.exists()
     archived = list((inbound.landing / "archive").rglob("*.jsonl"))
     assert all("Segredo" not in path.read_text("utf-8") for path in archived)
-    nobody = gatte(inbound.settings, "lgpd", "subject", "find", given="(11) 98765-0001\n")
+    nobody = gatte(inbound.settings, "lgpd", "subject", "find", given="(11) 90000-0071\n")
     assert nobody.returncode == 1
 
 

@@ -94,6 +94,30 @@ def test_a_dry_run_tells_and_changes_nothing(officer: Officer) -> None:
     assert any(f"{NOW - timedelta(days=95):%Y-%m-%d}" in note for note in report.notes)
 
 
+def test_the_officer_gets_a_report_of_each_run_and_of_one_that_failed(
+    officer: Officer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    messages(officer, 95)
+    documents: dict[str, str] = {}
+    officer.run(documents=documents)
+    assert documents["relatorio-do-encarregado"].startswith("# Relatório do encarregado")
+    pages = list((officer.settings.home / "officer_reports").glob("*.html"))
+    assert len(pages) == 1
+
+    messages(officer, 95)
+    officer.change(
+        "create function forget_nothing() returns trigger language plpgsql as "
+        "$$ begin new.content := old.content; return new; end $$",
+        "create trigger forget_nothing before update on messages for each row "
+        "execute function forget_nothing()",
+    )
+    failed: dict[str, str] = {}
+    monkeypatch.setattr(retention, "MAX_STEP_ROWS", 2)
+    with pytest.raises(PermanentError, match=r"messages_content: the same rows are due again"):
+        officer.run(documents=failed)
+    assert failed["relatorio-do-encarregado"].startswith("# Relatório do encarregado")
+
+
 def test_nothing_due_is_told_as_such(officer: Officer) -> None:
     messages(officer, 3)
     officer.run()
@@ -316,7 +340,7 @@ def test_notes_of_past_appointments_and_ended_services_go(officer: Officer) -> N
             notes="nota",
             calendar_event_id="evento",
         )
-    for years, status in ((5.1, "cancelled"), (4.9, "cancelled"), (5.1, "active")):
+    for years, status in ((5.1, "cancelled"), (4.9, "cancelled"), (5.1, "active")):  # no expiry
         add(
             officer,
             "services",

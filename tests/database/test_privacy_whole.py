@@ -36,7 +36,7 @@ from tests.webhooks import (
 NOW = datetime.now(UTC).replace(microsecond=0)
 SECONDS = int(NOW.timestamp())
 SIX_YEARS = timedelta(days=6 * 365 + 2)
-ANA, BIA, CAIO = "5511987650001", "5511987650002", "5511987650003"
+ANA, BIA, CAIO = "5511900000071", "5511900000072", "5511900000073"
 
 # Distinctive, so that none stands anywhere by chance. Keys say where each was planted.
 WORDS = {

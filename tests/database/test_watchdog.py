@@ -181,3 +181,29 @@ def test_a_missing_setting_is_named(
     values = {"smtp_url": smtp.url, "staff_email": STAFF} | {absent: None}
     with pytest.raises(ConfigurationError, match=name):
         Inbound(watched.database, **values).run("watchdog", as_of=now())
+
+
+def test_a_subjects_request_near_its_deadline_is_reminded_once_and_again_when_overdue(
+    watched: Inbound, smtp: SmtpStandIn
+) -> None:
+    received = now() - timedelta(days=12)
+    for state, due_at in (
+        ("open", received + timedelta(days=15)),
+        ("open", received + timedelta(days=25)),
+        ("done", received + timedelta(days=15)),
+    ):
+        watched.execute(
+            "insert into pipeline.subject_requests "
+            "(request_id, user_id, kind, state, received_at, due_at) "
+            "values (gen_random_uuid(), gen_random_uuid(), 'erase', :state, :at, :due)",
+            state=state,
+            at=received,
+            due=due_at,
+        )
+    watched.run("watchdog", as_of=now())
+    watched.run("watchdog", as_of=now())
+    watched.run("watchdog", as_of=now() + timedelta(days=4))
+    reminded, overdue = texts(smtp)
+    assert reminded.count("vence em") == 1
+    assert "gatte lgpd subject list" in reminded
+    assert overdue.count("venceu em") == 1

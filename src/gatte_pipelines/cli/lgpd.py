@@ -8,6 +8,7 @@ from __future__ import annotations
 import dataclasses
 import sys
 from datetime import UTC, datetime
+from pathlib import Path
 from typing import Annotated
 from uuid import UUID
 
@@ -87,6 +88,51 @@ def resume() -> None:
     with wired() as wiring, wiring.migrated() as connection:
         take_back(connection, at=datetime.now(UTC))
     console.print("a retenção está liberada; a próxima execução continua de onde parou")
+
+
+@app.command("report")
+def report(as_of: AsOf = "", as_json: AsJson = False) -> None:
+    """Write the officer's report in Portuguese, as a page and as Markdown."""
+    with wired() as wiring, wiring.migrated() as connection:
+        paths = wiring.report_to_officer(connection, as_of=parse_as_of(as_of) or datetime.now(UTC))
+    _print_paths(paths, as_json=as_json)
+
+
+@app.command("incident")
+def incident(
+    happened_at: Annotated[
+        str, typer.Option("--happened-at", help="When it happened (ISO 8601 with offset).")
+    ],
+    known_at: Annotated[
+        str, typer.Option("--known-at", help="When you knew that personal data were affected.")
+    ],
+    as_json: AsJson = False,
+) -> None:
+    """Write the incident kit: how many subjects by category, and what was already gone."""
+    from gatte_pipelines.privacy import officer, officer_page  # noqa: PLC0415
+
+    happened = parse_as_of(happened_at, option="--happened-at")
+    known = parse_as_of(known_at, option="--known-at")
+    if happened is None or known is None:
+        raise ConfigurationError("--happened-at and --known-at must be given")
+    with wired() as wiring, wiring.migrated() as connection:
+        kit = officer.build_incident_kit(
+            connection,
+            wiring.outside_ledger,
+            incident_at=happened,
+            known_at=known,
+            as_of=datetime.now(UTC),
+        )
+        paths = officer_page.save_document(kit, wiring.officer_reports)
+    _print_paths(paths, as_json=as_json)
+
+
+def _print_paths(paths: tuple[Path, Path], *, as_json: bool) -> None:
+    if as_json:
+        print_json({"markdown": paths[0], "html": paths[1]})
+    else:
+        console.print(f"página: {paths[1].resolve().as_uri()}")
+        console.print(f"Markdown: {paths[0]}")
 
 
 @_hold.command("place")

@@ -556,15 +556,20 @@ footer{margin-top:3rem;color:#4a5766;font-size:.9rem}
 """
 
 
-def page_start(title: str) -> str:
-    """The head of a page of ours; nothing but its own style can be loaded or run."""
+def page_start(title: str, style: str = "") -> str:
+    """The head of a page of ours; nothing but its own style can be loaded or run.
+
+    Args:
+        title: Of the browser's tab.
+        style: What this page adds to the style of all.
+    """
     return (
         '<!doctype html>\n<html lang="pt-BR">\n<head>\n<meta charset="utf-8">\n'
         '<meta name="viewport" content="width=device-width, initial-scale=1">\n'
         '<meta http-equiv="Content-Security-Policy" content="default-src \'none\'; '
         "style-src 'unsafe-inline'\">\n"
         '<meta name="referrer" content="no-referrer">\n<meta name="robots" content="noindex">\n'
-        f"<title>{escape(title)}</title>\n<style>{_STYLE}</style>\n</head>\n<body>\n<main>\n"
+        f"<title>{escape(title)}</title>\n<style>{_STYLE}{style}</style>\n</head>\n<body>\n<main>\n"
     )
 
 

@@ -471,6 +471,11 @@ class _Run:
         for number in range(1, PASSES + 1):
             while done := step(name):
                 ruled.done += done
+                if ruled.done > 2 * ruled.due.count + MAX_STEP_ROWS:
+                    raise PermanentError(
+                        f"{name}: the same rows are due again and again; does a trigger bring back "
+                        "what was cleared?"
+                    )
             left = self._count_left(name)
             if not left:
                 return

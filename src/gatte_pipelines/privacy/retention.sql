@@ -301,7 +301,7 @@ select count(*) from appointments
 where notes is not null or calendar_event_id is not null;
 
 -- name: due_services_notes
--- A service ended at its expiry, or when its status last changed.
+-- Ended: cancelled, or past its expiry; at the latest of what is known.
 select
     count(*),
     min(greatest(s.contracted_at, s.expires_at)),
@@ -309,7 +309,7 @@ select
 from services as s
 where
     s.notes is not null
-    and s.status <> 'active'
+    and (s.status = 'cancelled' or s.expires_at < pipeline.clock())
     and greatest(s.contracted_at, s.expires_at) < pipeline.clock() - %(period)s::interval
     and not exists (
         select from pipeline.row_history as h
@@ -333,7 +333,7 @@ from (
     from services as s
     where
         s.notes is not null
-        and s.status <> 'active'
+        and (s.status = 'cancelled' or s.expires_at < pipeline.clock())
         and greatest(s.contracted_at, s.expires_at) < pipeline.clock() - %(period)s::interval
         and not exists (
             select from pipeline.row_history as h

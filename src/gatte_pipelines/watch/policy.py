@@ -19,6 +19,9 @@ Some runs of the schedule may be missed (a restart, a slow load) before a person
 this, clients' messages wait, contexts outlive their TTL, or personal data outlive theirs. Rules of
 days allow a night's run two hours beside its day."""
 
+REQUEST_DUE_SOON = timedelta(days=5)
+"""Left to answer a subject; shorter leaves no working days for what others must confirm."""
+
 INTERRUPTED_AFTER = timedelta(hours=1)
 """A run that neither ended nor failed within this was killed; the next run finishes its work."""
 
@@ -52,6 +55,15 @@ class OrchestratorFailure:
     state: str
     at: str
     message: str = ""
+
+
+@dataclass(frozen=True, kw_only=True)
+class OpenRequest:
+    """A request of a subject (LGPD art. 18) without a complete answer yet, by ids only."""
+
+    request_id: str
+    kind: str
+    due_at: datetime
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -108,6 +120,33 @@ def find_notices(
                         f"{since:%d/%m/%Y %H:%M} UTC (limite: {_length_pt(limit)})",
                     )
                 )
+    return notices
+
+
+def find_request_notices(requests: list[OpenRequest], as_of: datetime) -> list[Notice]:
+    """Requests of subjects near their deadline, and again once past it, in Portuguese.
+
+    Args:
+        requests: Those without a complete answer.
+        as_of: Now.
+    """
+    notices = []
+    for request in requests:
+        due = f"{business_date(request.due_at):%d/%m/%Y}"
+        what = f"pedido de titular {request.request_id} ({request.kind})"
+        if request.due_at < as_of:
+            text, stage = f"{what}: o prazo legal venceu em {due}", "overdue"
+        elif request.due_at <= as_of + REQUEST_DUE_SOON:
+            text, stage = f"{what}: o prazo legal de 15 dias vence em {due}", "due_soon"
+        else:
+            continue
+        notices.append(
+            Notice(
+                key=f"subject_request:{stage}:{request.request_id}",
+                kind="subject_request",
+                text=f"{text}; veja gatte lgpd subject list",
+            )
+        )
     return notices
 
 

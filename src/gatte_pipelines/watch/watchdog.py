@@ -11,17 +11,20 @@ from datetime import datetime, timedelta
 from sqlalchemy import Connection, func, or_, select, update
 from sqlalchemy.dialects.postgresql import insert
 
-from gatte_pipelines.database.pipeline_tables import Run, StaffNotice
+from gatte_pipelines.database.pipeline_tables import Run, StaffNotice, SubjectRequest
 from gatte_pipelines.messaging.email import EmailSender, StaffEmail
 from gatte_pipelines.run_report import DRY_RUN, Outcome, RunReport
 from gatte_pipelines.watch.policy import (
     INTERRUPTED_AFTER,
+    REQUEST_DUE_SOON,
     STALE_AFTER,
     Notice,
+    OpenRequest,
     OrchestratorFailure,
     RecordedRun,
     compose,
     find_notices,
+    find_request_notices,
 )
 
 PIPELINE = "watchdog"
@@ -137,13 +140,23 @@ def _read_notices(
         )
     }
     first_run_at = connection.scalar(select(func.min(Run.started_at)))
+    requests = [
+        OpenRequest(request_id=str(row.request_id), kind=row.kind, due_at=row.due_at)
+        for row in connection.execute(
+            select(SubjectRequest.request_id, SubjectRequest.kind, SubjectRequest.due_at)
+            .where(
+                SubjectRequest.state != "done", SubjectRequest.due_at <= as_of + REQUEST_DUE_SOON
+            )
+            .order_by(SubjectRequest.due_at)
+        )
+    ]
     return find_notices(
         as_of=as_of,
         runs=runs,
         last_good=last_good,
         first_run_at=first_run_at,
         orchestrator=orchestrator,
-    )
+    ) + find_request_notices(requests, as_of)
 
 
 def _message_id(notices: list[Notice]) -> str:
