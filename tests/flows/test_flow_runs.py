@@ -187,7 +187,11 @@ def test_a_night_ends_as_its_steps_did_and_leaves_their_cards(
     assert run.state_type == "COMPLETED", run.message
     assert run.message.startswith("Retenção LGPD – ")
     assert report_of(stack, run).pipeline == "lgpd_retention"
-    assert {"nightly", "lgpd-retention"} <= set(cards(stack, run))
+    found = cards(stack, run)
+    assert {"nightly", "lgpd-retention"} <= set(found)
+    report = found["lgpd-retention-relatorio-do-encarregado"]
+    assert report.kind == "markdown"
+    assert str(report.data).startswith("# ")
 
 
 def test_a_night_whose_step_fails_is_red_and_names_the_step(
