@@ -137,7 +137,7 @@ def test_a_key_is_found_when_every_character_is_escaped(text: str) -> None:
         "5511 90000-000",
         "mariana.exemplo@example.com",
         "xana.exemplo@example.com",
-        "ana.exemplo@example.com.br",
+        EMAIL + ".br",
         BSUID + "1",
         USER_ID[:-1],
         wamid(BRUNO),
