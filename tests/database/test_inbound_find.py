@@ -10,6 +10,7 @@ import subprocess
 import sys
 from datetime import datetime, timedelta
 from typing import Any
+from uuid import UUID
 
 import pytest
 
@@ -293,6 +294,38 @@ def test_a_skipped_record_is_told_with_its_reason_as_of_the_run_that_read_it(
     inbound.send(texts(text_message("w5", NOW - 89 * 24 * HOUR)))
     inbound.execute("delete from messages")
     assert look(inbound, "w5", as_of=AS_OF + timedelta(days=3)).verdict is Verdict.GONE
+
+
+@pytest.mark.parametrize(
+    "record",
+    [
+        texts(text_message(WAMID, NOW)),
+        texts(edit(WAMID, NOW, OTHER, "texto novo")),
+        texts(reaction(WAMID, NOW, OTHER, "👍")),
+        chatbot_message(NOW, wamid=WAMID, user_id="00000000-0000-4000-8000-000000000001"),
+    ],
+)
+def test_a_record_of_somebody_who_was_erased_is_told_to_be_skipped(
+    inbound: Inbound, record: bytes
+) -> None:
+    user = inbound.insert_user("~xaaaaaaaaaaaaaaaaaa")
+    inbound.execute(
+        "insert into pipeline.anonymized_rows (table_name, row_id, rule) "
+        "values ('users', :user, 'test')",
+        user=user,
+    )
+    record = record.replace(b"00000000-0000-4000-8000-000000000001", user.encode())
+    if user.encode() not in record:
+        inbound.execute(
+            "insert into pipeline.erased_messages select unnest(:ids), now()",
+            ids=[UUID(message_id(WAMID)), UUID(message_id(OTHER))],
+        )
+    assert inbound.send(record).skipped == {"erased": 1}
+    found = look(inbound, WAMID)
+    assert (found.verdict, found.reason) == (Verdict.SKIPPED, "erased")
+    assert describe(found).headline == (
+        "Foi recebida e ignorada: de titular cujos dados foram eliminados."
+    )
 
 
 def test_a_record_from_before_the_cutover_is_told(inbound: Inbound) -> None:

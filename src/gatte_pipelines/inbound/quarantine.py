@@ -132,7 +132,8 @@ class Replayer:
             chunk = Chunk(self.ids, first_batch.hex, first_name, writer.read_erased())
             loaded: list[UUID] = []
             again: list[tuple[UUID, Rejected]] = []
-            unknown = references.difference(writer.read_known_users(references))
+            known = writer.read_known_users(references) if references else {}
+            unknown = references.difference(known)
             for (row_id, batch_id, source_name, line, payload), units in read:
                 if len(units) == 1 and (rejected := _rejected(units[0], unknown)):
                     again.append((row_id, rejected))
