@@ -278,11 +278,12 @@ class Retention:
             if ruled.due.count:
                 report.received += ruled.due.count
                 report.skipped["dry_run"] = report.skipped.get("dry_run", 0) + ruled.due.count
-        report.notes += [_describe_due(ruled.due) for ruled in result.rules.values() if _has(ruled)]
+        # In this order: a card shows the first notes only.
+        report.notes.append(f"plano {result.plan_id}, válido por 7 dias")
         report.notes += [
             self._describe_change(driver, as_of, change, result.rules) for change in result.changes
         ]
-        report.notes.append(f"plano {result.plan_id}, válido por 7 dias")
+        report.notes += [_describe_due(ruled.due) for ruled in result.rules.values() if _has(ruled)]
         if reason is not None:
             report.outcome, report.reason = Outcome.NEEDS_APPROVAL, reason
         else:
