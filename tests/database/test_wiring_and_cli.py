@@ -59,6 +59,8 @@ def gatte(inbound: Inbound, *arguments: str, **environment: str) -> Any:
 def test_the_registry_has_the_pipelines_of_this_project() -> None:
     assert set(OPERATIONS) == {
         "inbound_messages",
+        "lgpd_retention",
+        "lgpd_subject_request",
         "quarantine_replay",
         "session_context_expiry",
         "watchdog",
