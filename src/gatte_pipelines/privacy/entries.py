@@ -225,7 +225,7 @@ def parse_line(line: bytes) -> Entry | None:
         if parsed.seq and parsed.to_line() == line + b"\n":
             return parsed
     except (ValueError, TypeError, KeyError, RecursionError):
-        pass
+        return None  # not JSON, or not of our shape
     return None
 
 
