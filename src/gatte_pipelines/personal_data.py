@@ -165,6 +165,18 @@ CATALOGUE: dict[str, dict[str, Kind]] = {
     },
     "pipeline.erased_messages": {},
     "pipeline.ticket_digests": {"digest": _PERSONAL},  # of free text: a short one can be guessed
+    "pipeline.certificate_steps": {"audience": _PLAIN, "state": _PLAIN, "reason": _PLAIN},
+    "pipeline.alert_messages": {
+        "audience": _PLAIN,
+        "channel": _PLAIN,
+        "template": _PLAIN,
+        "state": _PLAIN,
+        "reason": _PLAIN,
+    },
+    "pipeline.certificate_attempts": {"channel": _PLAIN},
+    "pipeline.certificate_answers": {"answer": _PLAIN},
+    "pipeline.renewal_leads": {},
+    "pipeline.certificate_changes": {"type": _PLAIN},
 }
 """Kind of each text, varchar, json and bytea column, by ``schema.table`` and column."""
 

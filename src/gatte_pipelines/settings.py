@@ -48,6 +48,10 @@ class Settings:
     inbound_archive_days: int | None = None
     backup_days: int | None = None
     ledger_url: str = ""
+    holiday_state: str = "SP"
+    whatsapp_base_url: str = "https://graph.facebook.com/v25.0"
+    whatsapp_phone_number_id: str | None = None
+    whatsapp_token: str | None = field(default=None, repr=False)
     smtp_url: str | None = field(default=None, repr=False)
     staff_email: str | None = field(default=None, repr=False)
 

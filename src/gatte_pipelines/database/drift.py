@@ -88,7 +88,14 @@ ADDED_TRIGGERS: dict[str, tuple[str, ...]] = {
     "leads": ("keep_anonymized", "record_history"),
     "appointments": ("record_history", "register_staff"),
     "services": ("record_history",),
-    "certificates": ("record_history", "set_days_to_expire"),
+    "certificates": (
+        "note_change_delete",
+        "note_change_insert",
+        "note_change_update",
+        "record_history",
+        "set_days_to_expire",
+        "set_days_to_expire_update",
+    ),
 }
 
 _TABLES = text("""

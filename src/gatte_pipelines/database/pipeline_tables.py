@@ -7,7 +7,7 @@ more than the insert (design §8), and rows are only ever written beside the mes
 
 from __future__ import annotations
 
-from datetime import datetime
+from datetime import date, datetime
 from typing import Any
 from uuid import UUID
 
@@ -15,6 +15,7 @@ from sqlalchemy import (
     BigInteger,
     Boolean,
     CheckConstraint,
+    Date,
     ForeignKey,
     Identity,
     Index,
@@ -255,6 +256,11 @@ class MessageStatus(PipelineBase):
             "status in ('sent', 'delivered', 'read', 'played', 'failed')",
             name="message_statuses_status",
         ),
+        Index(
+            "message_statuses_attempt_id_idx",
+            "attempt_id",
+            postgresql_where=text("attempt_id is not null"),
+        ),
     )
 
 
@@ -423,6 +429,11 @@ class ButtonReplyRow(PipelineBase):
             "button_replies_payload_idx",
             "message_id",
             postgresql_where=text("payload is not null"),
+        ),
+        Index(
+            "button_replies_of_alerts_idx",
+            "message_id",
+            postgresql_where=text("starts_with(payload, 'certificate_alert:'::text)"),
         ),
     )
 
@@ -670,3 +681,167 @@ class TicketDigest(PipelineBase):
     ticket_id: Mapped[UUID] = mapped_column(primary_key=True)
     digest: Mapped[str] = mapped_column(Text)
     sealed_at: Mapped[datetime] = mapped_column(Timestamp)
+
+
+class CertificateStep(PipelineBase):
+    """One step of the alert of one certificate: a threshold of one audience, for one expiry.
+
+    ``state``: ``due`` until it is settled; ``told`` once a channel took the message;
+    ``unreachable`` where no channel did; ``skipped`` where nobody may be told (``reason``);
+    ``superseded`` by a more urgent one; ``answered`` by the client; ``renewed``; ``lapsed`` long
+    after the expiry.
+    ``reported_at``: when a staff digest told of a step that did not reach its audience.
+    """
+
+    __tablename__ = "certificate_steps"
+
+    step_id: Mapped[UUID] = mapped_column(primary_key=True)
+    certificate_id: Mapped[UUID] = mapped_column()
+    expires_at: Mapped[datetime] = mapped_column(Timestamp)
+    threshold: Mapped[int] = mapped_column(SmallInteger)
+    audience: Mapped[str] = mapped_column(Text)
+    state: Mapped[str] = mapped_column(Text)
+    reason: Mapped[str | None] = mapped_column(Text)
+    due_on: Mapped[date] = mapped_column(Date)
+    plan_id: Mapped[UUID | None] = mapped_column()
+    recorded_at: Mapped[datetime] = mapped_column(Timestamp)
+    settled_at: Mapped[datetime | None] = mapped_column(Timestamp)
+    reported_at: Mapped[datetime | None] = mapped_column(Timestamp)
+
+    __table_args__ = (
+        CheckConstraint(
+            "audience in ('client', 'staff', 'owner', 'manager')",
+            name="certificate_steps_audience",
+        ),
+        CheckConstraint(
+            "state in ('due', 'told', 'unreachable', 'skipped', 'superseded', 'answered', "
+            "'renewed', 'lapsed')",
+            name="certificate_steps_state",
+        ),
+        CheckConstraint("(state = 'due') = (settled_at is null)", name="certificate_steps_settled"),
+        Index(
+            "certificate_steps_key",
+            "certificate_id",
+            "expires_at",
+            "audience",
+            "threshold",
+            unique=True,
+        ),
+        Index("certificate_steps_open_idx", "due_on", postgresql_where=text("state = 'due'::text")),
+        Index(
+            "certificate_steps_unreported_idx",
+            "recorded_at",
+            postgresql_where=text(
+                "reported_at is null and state in "
+                "('unreachable'::text, 'skipped'::text, 'lapsed'::text)"
+            ),
+        ),
+    )
+
+
+class AlertMessage(PipelineBase):
+    """One call to a channel: one recipient, with all that is due to them.
+
+    ``attempt_id`` travels with the message and comes back in its statuses; ``message_id`` is the
+    keyed digest of the provider's id, the same as in ``message_statuses``. ``intended`` is
+    committed before the call: where a later run meets it, nobody knows whether the message went.
+    """
+
+    __tablename__ = "alert_messages"
+
+    attempt_id: Mapped[UUID] = mapped_column(primary_key=True)
+    audience: Mapped[str] = mapped_column(Text)
+    channel: Mapped[str] = mapped_column(Text)
+    template: Mapped[str | None] = mapped_column(Text)
+    state: Mapped[str] = mapped_column(Text)
+    reason: Mapped[str | None] = mapped_column(Text)
+    error_code: Mapped[int | None] = mapped_column(Integer)
+    message_id: Mapped[UUID | None] = mapped_column()
+    intended_at: Mapped[datetime] = mapped_column(Timestamp)
+    result_at: Mapped[datetime | None] = mapped_column(Timestamp)
+    delivered_at: Mapped[datetime | None] = mapped_column(Timestamp)
+
+    __table_args__ = (
+        CheckConstraint(
+            "audience in ('client', 'staff', 'owner', 'manager')", name="alert_messages_audience"
+        ),
+        CheckConstraint("channel in ('whatsapp', 'email')", name="alert_messages_channel"),
+        CheckConstraint(
+            "state in ('intended', 'deferred', 'unknown', 'accepted', 'delivered', 'read', "
+            "'failed')",
+            name="alert_messages_state",
+        ),
+        Index(
+            "alert_messages_message_id_key",
+            "message_id",
+            unique=True,
+            postgresql_where=text("message_id is not null"),
+        ),
+        Index(
+            "alert_messages_open_idx",
+            "intended_at",
+            postgresql_where=text(
+                "state in ('intended'::text, 'deferred'::text, 'unknown'::text, 'accepted'::text)"
+            ),
+        ),
+    )
+
+
+class CertificateAttempt(PipelineBase):
+    """That a step was attempted on a channel, by which message; at most once a channel."""
+
+    __tablename__ = "certificate_attempts"
+
+    step_id: Mapped[UUID] = mapped_column(
+        ForeignKey(CertificateStep.__table__.c.step_id), primary_key=True
+    )
+    channel: Mapped[str] = mapped_column(Text, primary_key=True)
+    attempt_id: Mapped[UUID] = mapped_column(ForeignKey(AlertMessage.__table__.c.attempt_id))
+
+    __table_args__ = (
+        CheckConstraint("channel in ('whatsapp', 'email')", name="certificate_attempts_channel"),
+        Index("certificate_attempts_attempt_id_idx", "attempt_id"),
+    )
+
+
+class CertificateAnswer(PipelineBase):
+    """What a client answered to an alert by a button; ``reply_id`` is the message of the press."""
+
+    __tablename__ = "certificate_answers"
+
+    certificate_id: Mapped[UUID] = mapped_column(primary_key=True)
+    expires_at: Mapped[datetime] = mapped_column(Timestamp, primary_key=True)
+    answer: Mapped[str] = mapped_column(Text)
+    answered_at: Mapped[datetime] = mapped_column(Timestamp)
+    reply_id: Mapped[UUID] = mapped_column(primary_key=True)
+
+    __table_args__ = (
+        CheckConstraint(
+            "answer in ('renew', 'renewed', 'later')", name="certificate_answers_answer"
+        ),
+        Index("certificate_answers_reply_id_idx", "reply_id"),
+    )
+
+
+class RenewalLead(PipelineBase):
+    """The lead that the coming expiry of a certificate made, once."""
+
+    __tablename__ = "renewal_leads"
+
+    certificate_id: Mapped[UUID] = mapped_column(primary_key=True)
+    expires_at: Mapped[datetime] = mapped_column(Timestamp, primary_key=True)
+    lead_id: Mapped[UUID] = mapped_column()
+    made_at: Mapped[datetime] = mapped_column(Timestamp)
+
+    __table_args__ = (Index("renewal_leads_lead_id_idx", "lead_id"),)
+
+
+class CertificateChange(PipelineBase):
+    """Certificates that may replace each other, one of which was written since the evaluation."""
+
+    __tablename__ = "certificate_changes"
+
+    service_id: Mapped[UUID] = mapped_column(primary_key=True)
+    user_id: Mapped[UUID] = mapped_column(primary_key=True)
+    type: Mapped[str] = mapped_column(Text, primary_key=True)
+    changed_at: Mapped[datetime] = mapped_column(Timestamp, server_default=_now())
