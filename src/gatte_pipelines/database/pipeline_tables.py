@@ -732,8 +732,9 @@ class CertificateStep(PipelineBase):
             "certificate_steps_unreported_idx",
             "recorded_at",
             postgresql_where=text(
-                "reported_at is null and state in "
-                "('unreachable'::text, 'skipped'::text, 'lapsed'::text)"
+                "reported_at is null and (state in "
+                "('unreachable'::text, 'skipped'::text, 'lapsed'::text) "
+                "or reason = 'other_channel'::text)"
             ),
         ),
     )
@@ -781,7 +782,8 @@ class AlertMessage(PipelineBase):
             "alert_messages_open_idx",
             "intended_at",
             postgresql_where=text(
-                "state in ('intended'::text, 'deferred'::text, 'unknown'::text, 'accepted'::text)"
+                "state in ('intended'::text, 'deferred'::text, 'unknown'::text) "
+                "or (state = 'accepted'::text and channel = 'whatsapp'::text)"
             ),
         ),
     )
@@ -814,12 +816,18 @@ class CertificateAnswer(PipelineBase):
     answer: Mapped[str] = mapped_column(Text)
     answered_at: Mapped[datetime] = mapped_column(Timestamp)
     reply_id: Mapped[UUID] = mapped_column(primary_key=True)
+    reported_at: Mapped[datetime | None] = mapped_column(Timestamp)
 
     __table_args__ = (
         CheckConstraint(
             "answer in ('renew', 'renewed', 'later')", name="certificate_answers_answer"
         ),
         Index("certificate_answers_reply_id_idx", "reply_id"),
+        Index(
+            "certificate_answers_unreported_idx",
+            "answered_at",
+            postgresql_where=text("reported_at is null"),
+        ),
     )
 
 

@@ -32,7 +32,9 @@ create index certificate_steps_open_idx
 on pipeline.certificate_steps (due_on) where state = 'due'::text;
 create index certificate_steps_unreported_idx
 on pipeline.certificate_steps (recorded_at)
-where reported_at is null and state in ('unreachable'::text, 'skipped'::text, 'lapsed'::text);
+where reported_at is null and (
+    state in ('unreachable'::text, 'skipped'::text, 'lapsed'::text) or reason = 'other_channel'::text
+);
 
 -- One call to a channel: one recipient, with all that is due to them. attempt_id travels with the
 -- message and comes back in its statuses; message_id is the keyed digest of the provider's id.
@@ -61,7 +63,8 @@ create unique index alert_messages_message_id_key
 on pipeline.alert_messages (message_id) where message_id is not null;
 create index alert_messages_open_idx
 on pipeline.alert_messages (intended_at)
-where state in ('intended'::text, 'deferred'::text, 'unknown'::text, 'accepted'::text);
+where state in ('intended'::text, 'deferred'::text, 'unknown'::text)
+or (state = 'accepted'::text and channel = 'whatsapp'::text);
 
 create table pipeline.certificate_attempts (
     step_id uuid not null,
@@ -80,10 +83,13 @@ create table pipeline.certificate_answers (
     answer text not null,
     answered_at timestamptz not null,
     reply_id uuid not null,
+    reported_at timestamptz,
     primary key (certificate_id, expires_at, reply_id),
     constraint certificate_answers_answer check (answer in ('renew', 'renewed', 'later'))
 );
 create index certificate_answers_reply_id_idx on pipeline.certificate_answers (reply_id);
+create index certificate_answers_unreported_idx
+on pipeline.certificate_answers (answered_at) where reported_at is null;
 
 create table pipeline.renewal_leads (
     certificate_id uuid not null,
