@@ -1,4 +1,4 @@
-"""Every night's work in its order: so far the retention policy.
+"""Every night's work in its order: so far the state of certificates and the retention policy.
 
 The only schedule of certificate state, retention, quality, marts and portal, each of which becomes
 a step with its first code. All are tasks of one run: a run that waited for runs in the queue whose
@@ -12,16 +12,20 @@ from typing import Any
 from prefect import State, flow
 
 from flows._steps import Step, end_of_steps, run_steps
+from flows.certificate_alerts import refresh_certificates
 from flows.lgpd_retention import apply_retention
 
 # Shown to ops above the form; without it Prefect shows the whole docstring.
 DESCRIPTION = (
-    "A rotina da noite, todos os dias às 2h: **aplica de verdade** a política de retenção da LGPD, "
+    "A rotina da noite, todos os dias às 2h: atualiza a situação dos certificados e **aplica de verdade** a política de retenção da LGPD, "
     "isto é, apaga e anonimiza o que passou do prazo. Se for muita coisa de uma vez, nada é "
     "apagado e a equipe é avisada. Um passo que falha só impede os que dependem dele."
 )
 
 STEPS = (
+    Step(
+        "certificate_state", lambda as_of: refresh_certificates(as_of=as_of, return_state=True)
+    ),
     Step(
         "lgpd_retention",
         lambda as_of: apply_retention(

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import os
 import secrets
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager, suppress
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
@@ -27,6 +27,7 @@ if TYPE_CHECKING:
 
     from sqlalchemy import URL, Connection
 
+    from gatte_pipelines.certificates.alerts import CertificateAlerts
     from gatte_pipelines.database.embedded import EmbeddedServer
     from gatte_pipelines.inbound.erasure import SubjectFiles
     from gatte_pipelines.inbound.idle import Periods
@@ -41,6 +42,8 @@ if TYPE_CHECKING:
     from gatte_pipelines.settings import Settings
 
 EMBEDDED_OWNER = "postgres"
+ALERT_POLICY, RECIPIENTS = "alerts.yaml", "recipients.yaml"
+"""Names of the files of certificate alerts in the folder of the configuration."""
 
 
 class Wiring:
@@ -220,6 +223,77 @@ class Wiring:
         with self.connect("owner") as connection:
             vacuum(connection, tables)
 
+    @contextmanager
+    def certificate_alerts(
+        self, connection: Connection, *, channels: Sequence[str], now: datetime
+    ) -> Iterator[CertificateAlerts]:
+        """The operation that tells of certificates about to expire.
+
+        Args:
+            connection: To the database, outside a transaction.
+            channels: Those that may be used; empty for all that the policy names.
+            now: The instant by the clock.
+
+        Raises:
+            ConfigurationError: A setting that a channel needs is missing, or a channel unknown.
+            BadInputError: A file of the configuration contradicts itself.
+        """
+        from gatte_pipelines.business_time import BusinessCalendar  # noqa: PLC0415
+        from gatte_pipelines.certificates import policy_file  # noqa: PLC0415
+        from gatte_pipelines.certificates.alerts import PIPELINE, CertificateAlerts  # noqa: PLC0415
+        from gatte_pipelines.certificates.channels import (  # noqa: PLC0415
+            Channel,
+            EmailChannel,
+            WhatsAppChannel,
+        )
+        from gatte_pipelines.messaging.email import SmtpSender, parse_addresses  # noqa: PLC0415
+        from gatte_pipelines.messaging.whatsapp import WhatsAppSender  # noqa: PLC0415
+
+        settings = self.settings
+        folder = settings.config_folder
+        policy = policy_file.read_alert_policy(folder / ALERT_POLICY)
+        wanted = set(channels) or {"whatsapp", "email"}
+        if unknown := wanted - {"whatsapp", "email"}:
+            raise ConfigurationError(f"channels: {len(unknown)} unknown; use whatsapp, email")
+        mail_needs = [("GATTE_SMTP_URL", settings.smtp_url)]
+        whatsapp_needs = [
+            ("GATTE_WHATSAPP_PHONE_NUMBER_ID", settings.whatsapp_phone_number_id),
+            ("GATTE_WHATSAPP_TOKEN", settings.whatsapp_token),
+        ]
+        needs = [("GATTE_STAFF_EMAIL", settings.staff_email)]
+        needs += mail_needs if "email" in wanted else []
+        needs += whatsapp_needs if "whatsapp" in wanted else []
+        _assert_set(PIPELINE, needs)
+        staff = parse_addresses(settings.staff_email or "", "GATTE_STAFF_EMAIL")
+        recipients = policy_file.read_recipients(folder / RECIPIENTS, staff)
+        message_ids = self.message_ids
+        with ExitStack() as opened:
+            usable: dict[str, Channel] = {}
+            mail = None
+            if "email" in wanted:
+                mail = SmtpSender(settings.smtp_url or "", staff[0])
+                usable["email"] = EmailChannel(mail)
+            if "whatsapp" in wanted:
+                sender = opened.enter_context(
+                    WhatsAppSender(
+                        settings.whatsapp_base_url,
+                        settings.whatsapp_phone_number_id or "",
+                        settings.whatsapp_token or "",
+                    )
+                )
+                usable["whatsapp"] = WhatsAppChannel(sender, policy)
+            yield CertificateAlerts(
+                connection,
+                policy=policy,
+                recipients=recipients,
+                calendar=BusinessCalendar(settings.holiday_state),
+                channels=usable,
+                mail=mail,
+                message_id_of=lambda wamid: UUID(message_ids.of_wamid(wamid)),
+                previews=settings.home / "alert_previews",
+                now=now,
+            )
+
     @property
     def erasure_hooks(self) -> dict[str, ErasureHook]:
         """The other systems that hold personal data; the CRM and the calendar register here."""
@@ -291,6 +365,8 @@ class Wiring:
 
 def _register_secrets(settings: Settings) -> None:
     """Let no log line show a secret of the settings, whatever it looks like."""
+    if settings.whatsapp_token:
+        register_secret(settings.whatsapp_token)
     if settings.id_key:
         register_secret(settings.id_key.decode(errors="replace"))
     for url in (
@@ -562,6 +638,66 @@ def _parse_uuid(text: str, name: str) -> UUID:
         raise ConfigurationError(f"{name} must be a UUID") from None
 
 
+def _certificate_state(
+    wiring: Wiring,
+    as_of: datetime,
+    _progress: ShowProgress | None,
+    _options: Mapping[str, Any],
+) -> RunReport:
+    """Bring days_to_expire and status of every certificate to the business date."""
+    from gatte_pipelines.certificates import alerts  # noqa: PLC0415
+
+    with wiring.migrated() as connection:
+        return run_recorded(
+            connection,
+            pipeline=alerts.STATE_PIPELINE,
+            as_of=as_of,
+            body=lambda report: alerts.refresh_state(connection, report),
+            lock=alerts.PIPELINE,
+        )
+
+
+def _certificate_alerts(
+    wiring: Wiring,
+    as_of: datetime,
+    _progress: ShowProgress | None,
+    options: Mapping[str, Any],
+) -> RunReport:
+    """Tell clients and staff what expires; without ``execute``, or a plan to ``approve``, show it.
+
+    Into ``documents`` goes the preview of a dry run, without personal values.
+    """
+    from gatte_pipelines.certificates import alerts  # noqa: PLC0415
+
+    approve: str = options.get("approve") or ""
+    plan_id = _parse_uuid(approve, "approve") if approve else None
+    with (
+        wiring.migrated() as connection,
+        wiring.certificate_alerts(
+            connection, channels=options.get("channels") or (), now=datetime.now(UTC)
+        ) as operation,
+    ):
+        return run_recorded(
+            connection,
+            pipeline=alerts.PIPELINE,
+            as_of=as_of,
+            body=lambda report: operation.alert(
+                report,
+                dry_run=not options.get("execute"),
+                approve=plan_id,
+                documents=options.get("documents"),
+            ),
+            lock=alerts.PIPELINE,
+        )
+
+
+def _assert_set(pipeline: str, needs: Iterable[tuple[str, str | None]]) -> None:
+    """Name the first setting that is missing, before any work starts."""
+    for name, value in needs:
+        if not value:
+            raise ConfigurationError(f"{name} is not set; {pipeline} needs it")
+
+
 def _watchdog(
     wiring: Wiring,
     as_of: datetime,
@@ -574,12 +710,10 @@ def _watchdog(
     from gatte_pipelines.watch.policy import OrchestratorFailure  # noqa: PLC0415
 
     settings = wiring.settings
-    for name, value in (
-        ("GATTE_SMTP_URL", settings.smtp_url),
-        ("GATTE_STAFF_EMAIL", settings.staff_email),
-    ):
-        if not value:
-            raise ConfigurationError(f"{name} is not set; watchdog needs it to mail staff")
+    _assert_set(
+        "watchdog",
+        [("GATTE_SMTP_URL", settings.smtp_url), ("GATTE_STAFF_EMAIL", settings.staff_email)],
+    )
     to = parse_addresses(settings.staff_email or "", "GATTE_STAFF_EMAIL")
     sender = SmtpSender(settings.smtp_url or "", to[0])
     failures = [
@@ -610,6 +744,8 @@ OPERATIONS: dict[str, Operation] = {
     "session_context_expiry": _session_context_expiry,
     "lgpd_retention": _lgpd_retention,
     "lgpd_subject_request": _lgpd_subject_request,
+    "certificate_state": _certificate_state,
+    "certificate_alerts": _certificate_alerts,
     "watchdog": _watchdog,
 }
 """The registry of pipelines: flows and commands run the same operations by the same names."""

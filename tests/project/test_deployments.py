@@ -24,54 +24,61 @@ REQUIRED = object()
 # Runs other operations as its steps.
 COMPOSED = {"nightly"}
 
-# name: (entrypoint, queue, schedule in São Paulo, parameters with defaults, runs at a time)
+# name: (entrypoint, queue, schedules in São Paulo, parameters with defaults, runs at a time)
 DEPLOYMENTS = {
     "inbound_messages": (
         "flows/inbound_messages.py:inbound_messages",
         "live",
-        "* * * * *",
+        ["* * * * *"],
         {"as_of": ""},
         (1, "CANCEL_NEW"),
     ),
     "session_context_expiry": (
         "flows/session_context_expiry.py:session_context_expiry",
         "live",
-        "*/15 * * * *",
+        ["*/15 * * * *"],
         {"as_of": ""},
         (1, "CANCEL_NEW"),
     ),
     "watchdog": (
         "flows/watchdog.py:watchdog",
         "live",
-        "*/5 * * * *",
+        ["*/5 * * * *"],
         {"as_of": ""},
         (1, "CANCEL_NEW"),
     ),
     "nightly": (
         "flows/nightly.py:nightly",
         "live",
-        "0 2 * * *",
+        ["0 2 * * *"],
         {"as_of": ""},
         (1, "CANCEL_NEW"),
+    ),
+    "certificate_alerts": (
+        "flows/certificate_alerts.py:certificate_alerts",
+        "live",
+        ["30 8 * * 1-5", "0 13 * * 1-5"],
+        {"dry_run": True, "channels": ["whatsapp", "email"], "approve": "", "as_of": ""},
+        None,
     ),
     "lgpd_retention": (
         "flows/lgpd_retention.py:lgpd_retention",
         "live",
-        None,
+        [],
         {"execute": False, "approve": "", "as_of": "", "force": False},
         None,
     ),
     "lgpd_subject_request": (
         "flows/lgpd_subject_request.py:lgpd_subject_request",
         "live",
-        None,
+        [],
         {"kind": REQUIRED, "user_id": REQUIRED, "execute": False},
         None,
     ),
     "quarantine_replay": (
         "flows/quarantine_replay.py:quarantine_replay",
         "backfill",
-        None,
+        [],
         {"reason": "all", "limit": 10_000, "as_of": ""},
         None,
     ),
@@ -105,11 +112,10 @@ def test_deployments_are_these(repository: Path) -> None:
         schedules = item["schedules"]
         limit = item.get("concurrency_limit")
         assert all(schedule["timezone"] == "America/Sao_Paulo" for schedule in schedules)
-        assert len(schedules) <= 1
         found[item["name"]] = (
             item["entrypoint"],
             item["work_pool"]["work_queue_name"],
-            schedules[0]["cron"] if schedules else None,
+            [schedule["cron"] for schedule in schedules],
             {
                 name: field.get("default", REQUIRED)
                 for name, field in schema_of(item["name"]).items()
@@ -117,6 +123,14 @@ def test_deployments_are_these(repository: Path) -> None:
             (limit["limit"], limit["collision_strategy"]) if limit else None,
         )
     assert found == DEPLOYMENTS
+
+
+def test_alerts_are_sent_by_the_schedule_and_shown_by_the_form(repository: Path) -> None:
+    (alerts,) = [
+        item for item in read_deployments(repository) if item["name"] == "certificate_alerts"
+    ]
+    assert [each["parameters"] for each in alerts["schedules"]] == [{"dry_run": False}] * 2
+    assert len({each["slug"] for each in alerts["schedules"]}) == 2
 
 
 def test_pool_and_queues_are_those_that_the_local_stack_makes(repository: Path) -> None:

@@ -12,10 +12,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from gatte_pipelines.config_tree import MAX_CHARACTERS
 from gatte_pipelines.errors import BadInputError, ConfigurationError
 from gatte_pipelines.personal_data import CATALOGUE, Kind
 from gatte_pipelines.privacy.policy import (
-    MAX_CHARACTERS,
     RULE_NAMES,
     Action,
     Direction,

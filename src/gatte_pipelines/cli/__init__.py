@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 from rich.table import Table
 
-from gatte_pipelines.cli import lgpd
+from gatte_pipelines.cli import certificates, lgpd
 from gatte_pipelines.cli.console import (
     AsJson,
     AsOf,
@@ -52,6 +52,7 @@ app.add_typer(_inbound, name="inbound")
 app.add_typer(_quarantine, name="quarantine")
 app.add_typer(_contexts, name="contexts")
 app.add_typer(lgpd.app, name="lgpd")
+app.add_typer(certificates.app, name="certificates")
 app.add_typer(_sandbox, name="sandbox")
 
 

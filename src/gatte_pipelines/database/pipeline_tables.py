@@ -727,6 +727,11 @@ class CertificateStep(PipelineBase):
             "threshold",
             unique=True,
         ),
+        Index(
+            "certificate_steps_plan_id_idx",
+            "plan_id",
+            postgresql_where=text("plan_id is not null"),
+        ),
         Index("certificate_steps_open_idx", "due_on", postgresql_where=text("state = 'due'::text")),
         Index(
             "certificate_steps_unreported_idx",

@@ -13,20 +13,15 @@ import json
 import re
 from calendar import monthrange
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass, field, replace
+from dataclasses import asdict, dataclass, replace
 from datetime import date, datetime, timedelta
 from enum import StrEnum
 from typing import Literal
 
-import yaml
-
-from gatte_pipelines.errors import BadInputError, ConfigurationError
+from gatte_pipelines.config_tree import Fields, Node, read_tree
+from gatte_pipelines.errors import ConfigurationError
 from gatte_pipelines.personal_data import CATALOGUE
 
-# The real policy has some 30,000 characters; a megabyte of brackets would take minutes to scan.
-MAX_CHARACTERS = 200_000
-# rules / a rule / its columns / one of them, and some to spare.
-MAX_DEPTH = 8
 # PostgreSQL's timestamps begin 4713 BC: a longer period would fail in the middle of a run.
 MAX_PERIOD_YEARS = 100
 MAX_MASS_ROWS = 100_000
@@ -459,212 +454,6 @@ def _columns_by_store() -> dict[str, frozenset[str]]:
 _COLUMNS = _columns_by_store()
 
 
-# --- The tree of a YAML document ------------------------------------------------------------------
-
-_NAME = re.compile(r"[A-Za-z_][A-Za-z0-9_]{0,60}")
-
-
-@dataclass(slots=True)
-class _Node:
-    """A value and the line on which it begins."""
-
-    line: int
-    value: str | list[_Node] | dict[str, tuple[int, _Node]]
-
-
-@dataclass(slots=True)
-class _Frame:
-    """A mapping or sequence that is being read, and the name that awaits its value."""
-
-    node: _Node
-    pending: tuple[str, int] | None = None
-
-
-@dataclass(slots=True)
-class _Tree:
-    """Puts the events of a YAML parser together, without ever calling itself."""
-
-    file: str
-    root: _Node | None = None
-    frames: list[_Frame] = field(default_factory=list)
-
-    def take(self, event: yaml.Event, line: int) -> None:
-        if isinstance(event, yaml.DocumentStartEvent) and self.root is not None:
-            raise self._refuse(line, "expected one document: take out the line ---")
-        if isinstance(event, yaml.AliasEvent) or getattr(event, "anchor", None) is not None:
-            # A few lines of them can stand for a billion values.
-            raise self._refuse(line, "expected plain values, without anchors (&) and aliases (*)")
-        if getattr(event, "tag", None) is not None:
-            raise self._refuse(line, "expected plain values, without tags (!)")
-        if isinstance(event, yaml.ScalarEvent):
-            self._scalar(event.value, line)
-        elif isinstance(event, yaml.MappingStartEvent):
-            self._begin(_Node(line, {}))
-        elif isinstance(event, yaml.SequenceStartEvent):
-            self._begin(_Node(line, []))
-        elif isinstance(event, yaml.MappingEndEvent | yaml.SequenceEndEvent):
-            self._add(self.frames.pop().node)
-
-    def _scalar(self, value: str, line: int) -> None:
-        frame = self.frames[-1] if self.frames else None
-        if frame is None or not isinstance(frame.node.value, dict) or frame.pending is not None:
-            self._add(_Node(line, value))
-            return
-        if value in frame.node.value:
-            first = frame.node.value[value][0]
-            frame.pending = (value, line)
-            raise self._refuse(
-                line, f"stands on line {first} already; expected each name once: take one out"
-            )
-        frame.pending = (value, line)
-
-    def _begin(self, node: _Node) -> None:
-        frame = self.frames[-1] if self.frames else None
-        if frame is not None and isinstance(frame.node.value, dict) and frame.pending is None:
-            raise self._refuse(node.line, "expected a name before the colon")
-        if len(self.frames) >= MAX_DEPTH:
-            raise self._refuse(node.line, f"expected at most {MAX_DEPTH} levels")
-        self.frames.append(_Frame(node))
-
-    def _add(self, node: _Node) -> None:
-        if not self.frames:
-            self.root = node
-            return
-        frame = self.frames[-1]
-        if isinstance(frame.node.value, list):
-            frame.node.value.append(node)
-        elif isinstance(frame.node.value, dict) and frame.pending is not None:
-            name, line = frame.pending
-            frame.node.value[name] = (line, node)
-            frame.pending = None
-
-    def _refuse(self, line: int, reason: str) -> BadInputError:
-        path = ""
-        for frame in self.frames:
-            if frame.pending is not None:
-                path = _join(path, frame.pending[0])
-            elif isinstance(frame.node.value, list):
-                path += f"[{len(frame.node.value)}]"
-        return BadInputError(self.file, line, path or "policy", reason)
-
-
-def _join(path: str, name: str) -> str:
-    """The path of a field; a name that is none is not repeated."""
-    shown = name if _NAME.fullmatch(name) else "?"
-    return f"{path}.{shown}" if path else shown
-
-
-def _read_tree(text: str, file: str) -> _Node:
-    if len(text) > MAX_CHARACTERS:
-        raise BadInputError(file, 1, "policy", f"expected at most {MAX_CHARACTERS} characters")
-    odd = yaml.reader.Reader.NON_PRINTABLE.search(text)
-    if odd is not None:
-        line = text.count("\n", 0, odd.start()) + 1
-        raise BadInputError(file, line, "policy", "expected text without control characters")
-    tree = _Tree(file)
-    line = 1
-    try:
-        for event in yaml.parse(text, Loader=yaml.BaseLoader):
-            line = event.start_mark.line + 1 if event.start_mark else line
-            tree.take(event, line)
-    except (yaml.YAMLError, ValueError, OverflowError, LookupError) as error:
-        # ValueError and others: escapes and directives with numbers that are none (\UFFFFFFFF).
-        mark = error.problem_mark if isinstance(error, yaml.MarkedYAMLError) else None
-        raise BadInputError(
-            file,
-            line if mark is None else mark.line + 1,
-            "policy",
-            "this is not YAML; expected names and values, indented by spaces; "
-            "look at colons, quotes and indentation here and on the line before",
-        ) from None
-    return tree.root if tree.root is not None else _Node(1, "")
-
-
-# --- The fields of a mapping ----------------------------------------------------------------------
-
-
-@dataclass(slots=True)
-class _Fields:
-    """The fields of one mapping of the file.
-
-    Raises:
-        BadInputError: It is no mapping, has a field that is none, or lacks one.
-    """
-
-    file: str
-    path: str
-    line: int
-    entries: dict[str, tuple[int, _Node]]
-
-    @classmethod
-    def of(
-        cls,
-        file: str,
-        path: str,
-        line: int,
-        node: _Node,
-        *,
-        required: tuple[str, ...] = (),
-        optional: tuple[str, ...] = (),
-        is_open: bool = False,
-    ) -> _Fields:
-        if not isinstance(node.value, dict):
-            expected = ", ".join(required) or "names and values"
-            raise BadInputError(file, node.line, path or "policy", f"expected {expected}")
-        fields = cls(file, path, line, node.value)
-        known = (*required, *optional)
-        for name, (at, _) in node.value.items():
-            if not is_open and name not in known:
-                raise BadInputError(
-                    file,
-                    at,
-                    _join(path, name),
-                    f"no field of this name here; expected {', '.join(known)}",
-                )
-        for name in required:
-            if name not in node.value:
-                raise fields.refuse(name, "this field is missing; expected it here")
-        return fields
-
-    def __contains__(self, name: str) -> bool:
-        return name in self.entries
-
-    def refuse(self, name: str, reason: str, line: int | None = None) -> BadInputError:
-        if line is None:
-            line = self.entries[name][1].line if name in self.entries else self.line
-        return BadInputError(self.file, line, _join(self.path, name), reason)
-
-    def text(self, name: str, expected: str = "a text") -> str:
-        """A text that says something, on one line."""
-        value = self.entries[name][1].value
-        shown = " ".join(value.split()) if isinstance(value, str) else ""
-        if shown in {"", "~", "null"} or not shown.isprintable():
-            raise self.refuse(name, f"expected {expected}")
-        return shown
-
-    def items(self, name: str) -> list[tuple[int, str]]:
-        """A list of texts, each with its line."""
-        value = self.entries[name][1].value
-        if not isinstance(value, list):
-            raise self.refuse(name, "expected a list, such as [content]")
-        found = []
-        for number, item in enumerate(value):
-            if not isinstance(item.value, str):
-                raise self.refuse_item(name, number, item.line, "expected the name of a column")
-            found.append((item.line, item.value))
-        return found
-
-    def refuse_item(self, name: str, number: int, line: int, reason: str) -> BadInputError:
-        return BadInputError(self.file, line, f"{_join(self.path, name)}[{number}]", reason)
-
-    def period(self, name: str) -> Period:
-        text = self.text(name, _PERIOD_FORM)
-        try:
-            return Period.parse(text)
-        except ValueError as error:
-            raise self.refuse(name, str(error)) from None
-
-
 # --- The policy -----------------------------------------------------------------------------------
 
 
@@ -678,8 +467,8 @@ def parse_policy(text: str, file: str) -> Policy:
     Raises:
         BadInputError: It is not YAML, does not say what a policy must, or contradicts itself.
     """
-    root = _read_tree(text, file)
-    top = _Fields.of(
+    root = read_tree(text, file)
+    top = Fields.of(
         file, "", root.line, root, required=("approved_on", "approved_by", "mass_change", "rules")
     )
     approved_on = _parse_date(top, "approved_on")
@@ -705,11 +494,11 @@ class _Written:
 
     rule: Rule
     kind: _Kind
-    fields: _Fields
+    fields: Fields
     column_lines: tuple[int, ...]
 
 
-def _parse_date(fields: _Fields, name: str) -> date:
+def _parse_date(fields: Fields, name: str) -> date:
     expected = "a date, such as 2026-11-24"
     text = fields.text(name, expected)
     try:
@@ -720,9 +509,17 @@ def _parse_date(fields: _Fields, name: str) -> date:
     raise fields.refuse(name, f"expected {expected}")
 
 
-def _parse_mass_change(top: _Fields) -> tuple[int, float]:
+def _read_period(fields: Fields, name: str) -> Period:
+    text = fields.text(name, _PERIOD_FORM)
+    try:
+        return Period.parse(text)
+    except ValueError as error:
+        raise fields.refuse(name, str(error)) from None
+
+
+def _parse_mass_change(top: Fields) -> tuple[int, float]:
     line, node = top.entries["mass_change"]
-    fields = _Fields.of(top.file, "mass_change", line, node, required=("rows", "pct"))
+    fields = Fields.of(top.file, "mass_change", line, node, required=("rows", "pct"))
     expected = f"a whole number from 1 to {MAX_MASS_ROWS}"
     rows = fields.text("rows", expected)
     if not re.fullmatch(r"[0-9]{1,6}", rows) or not 1 <= int(rows) <= MAX_MASS_ROWS:
@@ -734,9 +531,9 @@ def _parse_mass_change(top: _Fields) -> tuple[int, float]:
     return int(rows), float(pct)
 
 
-def _parse_rules(top: _Fields) -> list[_Written]:
+def _parse_rules(top: Fields) -> list[_Written]:
     line, node = top.entries["rules"]
-    rules = _Fields.of(top.file, "rules", line, node, is_open=True)
+    rules = Fields.of(top.file, "rules", line, node, is_open=True)
     for name, (at, _) in rules.entries.items():
         if name not in _KINDS:
             # Cut short, since comparing long words takes quadratic time.
@@ -757,7 +554,7 @@ def _parse_rules(top: _Fields) -> list[_Written]:
     ]
 
 
-def _parse_rule(file: str, name: str, line: int, node: _Node, kind: _Kind) -> _Written:
+def _parse_rule(file: str, name: str, line: int, node: Node, kind: _Kind) -> _Written:
     required = [
         "store",
         *(["columns"] if kind.columns else []),
@@ -772,7 +569,7 @@ def _parse_rule(file: str, name: str, line: int, node: _Node, kind: _Kind) -> _W
         *(["floor", "ceiling"] if kind.has_period else []),
     ]
     required += kind.must_bound
-    fields = _Fields.of(
+    fields = Fields.of(
         file,
         f"rules.{name}",
         line,
@@ -804,7 +601,7 @@ def _parse_rule(file: str, name: str, line: int, node: _Node, kind: _Kind) -> _W
 
 
 def _assert_is(
-    fields: _Fields, name: str, expected: str, known: Mapping[str, object] | set[str] | set[Action]
+    fields: Fields, name: str, expected: str, known: Mapping[str, object] | set[str] | set[Action]
 ) -> None:
     given = fields.text(name, expected)
     if given not in known:
@@ -813,7 +610,7 @@ def _assert_is(
         raise fields.refuse(name, f"the {name} of this rule is fixed; expected {expected}")
 
 
-def _assert_columns_exist(fields: _Fields, columns: list[tuple[int, str]], store: str) -> None:
+def _assert_columns_exist(fields: Fields, columns: list[tuple[int, str]], store: str) -> None:
     known = sorted(_COLUMNS[store])
     seen: set[str] = set()
     for number, (line, column) in enumerate(columns):
@@ -830,15 +627,15 @@ def _assert_columns_exist(fields: _Fields, columns: list[tuple[int, str]], store
 
 
 def _parse_periods(
-    fields: _Fields, kind: _Kind
+    fields: Fields, kind: _Kind
 ) -> tuple[Period | None, Period | None, Period | None]:
     if not kind.has_period:
         return None, None, None
-    period = fields.period("period")
+    period = _read_period(fields, "period")
     if not period.amount and not kind.may_be_zero:
         raise fields.refuse("period", f"expected more than 0: {_PERIOD_FORM}")
-    floor = fields.period("floor") if "floor" in fields else None
-    ceiling = fields.period("ceiling") if "ceiling" in fields else None
+    floor = _read_period(fields, "floor") if "floor" in fields else None
+    ceiling = _read_period(fields, "ceiling") if "ceiling" in fields else None
     for name, bound in (("floor", floor), ("ceiling", ceiling)):
         if bound is not None and not bound.amount:
             raise fields.refuse(name, f"expected more than 0: {_PERIOD_FORM}")

@@ -12,12 +12,15 @@ STALE_AFTER = {
     "inbound_messages": timedelta(minutes=15),
     "session_context_expiry": timedelta(hours=1),
     "lgpd_retention": timedelta(hours=26),
+    "certificate_state": timedelta(hours=26),
+    "certificate_alerts": timedelta(hours=74),
 }
 """Longest time without a good run, per scheduled pipeline.
 
 Some runs of the schedule may be missed (a restart, a slow load) before a person is called; past
 this, clients' messages wait, contexts outlive their TTL, or personal data outlive theirs. Rules of
-days allow a night's run two hours beside its day."""
+days allow a night's run two hours beside its day. Alerts run on weekdays: from Friday to Monday,
+and two hours beside; on a holiday they run too, and find it closed."""
 
 REQUEST_DUE_SOON = timedelta(days=5)
 """Left to answer a subject; shorter leaves no working days for what others must confirm."""

@@ -134,7 +134,7 @@ def _read_notices(
                 # Not "already_running": behind a run that hangs nothing gets done; nor a dry run,
                 # which did nothing.
                 ((Run.outcome == "completed") & (func.coalesce(Run.reason, "") != DRY_RUN))
-                | (Run.reason == "nothing_to_do"),
+                | Run.reason.in_(["nothing_to_do", "quiet_hours"]),
             )
             .group_by(Run.pipeline)
         )

@@ -28,6 +28,8 @@ create table pipeline.certificate_steps (
 );
 create unique index certificate_steps_key
 on pipeline.certificate_steps (certificate_id, expires_at, audience, threshold);
+create index certificate_steps_plan_id_idx
+on pipeline.certificate_steps (plan_id) where plan_id is not null;
 create index certificate_steps_open_idx
 on pipeline.certificate_steps (due_on) where state = 'due'::text;
 create index certificate_steps_unreported_idx
