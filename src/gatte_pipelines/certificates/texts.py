@@ -15,6 +15,8 @@ from decimal import Decimal
 from uuid import UUID
 
 from gatte_pipelines import portuguese
+from gatte_pipelines.certificates import mail_page
+from gatte_pipelines.certificates.mail_page import Piece, Tone
 
 NAMELESS = "cliente"
 """How a client without a usable name is addressed."""
@@ -197,6 +199,225 @@ def parse_payload(payload: str | None) -> ButtonReply | None:
 
 def _suffix(lines: int) -> str:
     return str(lines) if lines <= MAX_TEMPLATE_LINES else "mais"
+
+
+# --- E-mail ---------------------------------------------------------------------------------------
+
+# More do not read well as one list.
+_MAX_UNGROUPED = 7
+URGENT_DAYS = 7
+SOON_DAYS = 30
+
+
+def client_email(name: str | None, lines: Sequence[Line]) -> MailText:
+    """The mail to a client about all their certificates, as text and as HTML.
+
+    Args:
+        name: Of the client, as it is stored.
+        lines: At least one, in any order; all are listed.
+    """
+    lines = most_urgent_first(lines)
+    who = first_name(name)
+    parts = _Parts(
+        greeting="Olá!" if who == NAMELESS else f"Olá, {who}!",
+        intro=_intro(lines),
+        groups=_grouped(lines),
+        after=_after(lines),
+        answers=[(button.text, meaning) for button, meaning in _meanings(lines)],
+        which=[_ONLY_SOME] if len(lines) > 1 else [],
+    )
+    subject = email_subject(lines)
+    return MailText(
+        subject=subject,
+        text=_as_text(parts),
+        html=mail_page.mail_page(
+            title=subject, preview=parts.intro, body=_as_html(parts), footer=_SMALL_PRINT
+        ),
+    )
+
+
+@dataclass(frozen=True, kw_only=True)
+class _Parts:
+    """What a mail says, before it is drawn. A long list has titles and stands last."""
+
+    greeting: str
+    intro: str
+    groups: list[tuple[str, list[Line]]]
+    after: str
+    answers: list[tuple[str, str]]
+    which: list[str]
+
+    @property
+    def is_long(self) -> bool:
+        return bool(self.groups[0][0])
+
+
+def _as_text(parts: _Parts) -> str:
+    listed: list[str] = []
+    for title, group in parts.groups:
+        listed += [*([f"{title}:"] if title else []), *(f"- {describe(line)}" for line in group)]
+        listed.append("")
+    answer = [
+        parts.after,
+        "",
+        "Como responder",
+        _HOW_TO_ANSWER,
+        *(f"- {word}: {meaning}" for word, meaning in parts.answers),
+        *parts.which,
+        "",
+    ]
+    body = [*answer, *listed] if parts.is_long else [*listed, *answer]
+    lines = [parts.greeting, "", parts.intro, "", *body, *_SIGNATURE, "", "--", *_SMALL_PRINT]
+    return "\n".join(lines) + "\n"
+
+
+def _as_html(parts: _Parts) -> str:
+    listed: list[str] = []
+    for title, group in parts.groups:
+        listed += [mail_page.heading(title)] if title else []
+        listed.append(mail_page.listing(("Certificado", "Vencimento"), map(_row, group)))
+    answer = [
+        mail_page.paragraph(parts.after),
+        mail_page.heading("Como responder"),
+        mail_page.paragraph(_HOW_TO_ANSWER),
+        mail_page.explained(parts.answers),
+        *(mail_page.paragraph(sentence) for sentence in parts.which),
+    ]
+    body = [*answer, *listed] if parts.is_long else [*listed, *answer]
+    return "".join(
+        [
+            mail_page.paragraph(parts.greeting),
+            mail_page.paragraph(parts.intro),
+            *body,
+            mail_page.paragraph(*_SIGNATURE),
+        ]
+    )
+
+
+_HOW_TO_ANSWER = "Responda a este e-mail, ou chame a gente no WhatsApp, com uma destas frases:"
+_ONLY_SOME = "Se a resposta vale só para alguns dos certificados, diga quais."
+_SIGNATURE = ("Um abraço,", "Equipe GATTE Tecnologia")
+_SMALL_PRINT = (
+    "Nunca envie a senha do seu certificado por e-mail ou WhatsApp.",
+    "Não quer mais receber estes avisos? Escreva SAIR no nosso WhatsApp ou em resposta a este "
+    "e-mail.",
+)
+
+
+def email_subject(lines: Sequence[Line]) -> str:
+    """The subject: what expires first, without the client's name."""
+    lines = most_urgent_first(lines)
+    first = lines[0]
+    if len(lines) == 1:
+        verb = "vence" if first.days >= 0 else "venceu"
+        kind = shortened(first.type, _MAX_TYPE)
+        day = portuguese.day(first.expires_on)
+        return f"Seu {kind} {verb} {distance(first.days)} ({day})"
+    expired = sum(line.days < 0 for line in lines)
+    if expired == len(lines):
+        return f"Seus {portuguese.number(expired)} certificados digitais venceram"
+    if expired:
+        coming = len(lines) - expired
+        return (
+            f"Seus certificados digitais: {portuguese.count(expired, 'vencido')} e "
+            f"{portuguese.number(coming)} a vencer"
+        )
+    return (
+        f"{portuguese.number(len(lines))} certificados digitais: o primeiro vence "
+        f"{distance(first.days)}"
+    )
+
+
+def _intro(lines: Sequence[Line]) -> str:
+    expired = sum(line.days < 0 for line in lines)
+    if len(lines) == 1:
+        return (
+            "O seu certificado digital venceu:"
+            if expired
+            else "O vencimento do seu certificado digital está chegando:"
+        )
+    if expired == len(lines):
+        how = "que já venceram"
+    elif expired:
+        how = "que já venceram ou vencem em breve"
+    else:
+        how = "que vencem em breve"
+    if len(lines) > _MAX_UNGROUPED:
+        return (
+            f"Você tem {portuguese.number(len(lines))} certificados digitais {how}. A lista "
+            "completa está no fim desta mensagem."
+        )
+    return f"Estes são os seus certificados digitais {how}:"
+
+
+def _after(lines: Sequence[Line]) -> str:
+    if all(line.days < 0 for line in lines):
+        return "Um certificado vencido não funciona mais. Podemos ajudar você a emitir um novo."
+    return (
+        "Depois do vencimento, um certificado deixa de funcionar. Renovando antes, você não fica "
+        "sem ele."
+    )
+
+
+def _meanings(lines: Sequence[Line]) -> list[tuple[Button, str]]:
+    is_one = len(lines) == 1
+    later = (
+        "avisamos de novo mais perto do vencimento."
+        if any(line.days > 0 for line in lines)
+        else "tudo bem; é só nos chamar quando quiser."
+    )
+    return list(
+        zip(
+            BUTTONS,
+            (
+                "entramos em contato para cuidar da renovação.",
+                "conferimos a renovação e encerramos "
+                + ("os avisos deste vencimento." if is_one else "os avisos destes vencimentos."),
+                later,
+            ),
+            strict=True,
+        )
+    )
+
+
+def _grouped(lines: Sequence[Line]) -> list[tuple[str, list[Line]]]:
+    """Few certificates as one list without a title, many by urgency."""
+    if len(lines) <= _MAX_UNGROUPED:
+        return [("", list(lines))]
+    groups: dict[str, list[Line]] = {}
+    for line in lines:
+        groups.setdefault(_urgency(line.days), []).append(line)
+    return [
+        (f"{title} ({portuguese.number(len(group))})", group) for title, group in groups.items()
+    ]
+
+
+def _urgency(days: int) -> str:
+    if days < 0:
+        return "Vencidos"
+    if days <= URGENT_DAYS:
+        return "Vencem em até 7 dias"
+    return "Vencem em até 30 dias" if days <= SOON_DAYS else "Vencem mais adiante"
+
+
+def _row(line: Line) -> mail_page.Row:
+    service = service_of(line)
+    return mail_page.Row(
+        left=(
+            Piece(text=shortened(line.type, _MAX_TYPE), is_strong=True),
+            *([Piece(text=service, tone=Tone.QUIET)] if service else ()),
+        ),
+        right=when_pieces(line),
+    )
+
+
+def when_pieces(line: Line) -> tuple[Piece, ...]:
+    """Date and distance of an expiry, as urgent as it is."""
+    tone = Tone.LATE if line.days < 0 else Tone.SOON if line.days <= URGENT_DAYS else Tone.PLAIN
+    return (
+        Piece(text=portuguese.day(line.expires_on)),
+        Piece(text=distance(line.days), tone=tone, is_strong=True),
+    )
 
 
 # --- Words ----------------------------------------------------------------------------------------
