@@ -382,7 +382,9 @@ def _text_item(item: _Item) -> str:
 
 
 def _html(digest: Digest, parts: Sequence[_Part]) -> str:
-    pieces = [mail_page.paragraph(_INTROS_PT[digest.audience]), mail_page.tiles(_tiles(digest))]
+    pieces = [mail_page.paragraph(_INTROS_PT[digest.audience])]
+    if figures := _tiles(digest):
+        pieces.append(mail_page.tiles(figures))
     if digest.at_risk:
         pieces += [
             mail_page.heading("Receita em risco"),
@@ -402,25 +404,24 @@ def _html(digest: Digest, parts: Sequence[_Part]) -> str:
 
 
 def _tiles(digest: Digest) -> list[Tile]:
+    """The figures that are not 0."""
     expired = sum(entry.line.days < 0 for entry in digest.due)
-    return [
-        Tile(value=number(len(digest.due) - expired), label="a vencer"),
-        Tile(value=number(expired), label="vencidos", tone=Tone.LATE if expired else Tone.PLAIN),
-        *(
-            Tile(value=money(risk.monthly_value), label=f"por mês em risco em {risk.days} dias")
-            for risk in digest.at_risk
-        ),
-        Tile(
-            value=number(len(digest.undelivered)),
-            label="avisos não entregues",
-            tone=Tone.LATE if digest.undelivered else Tone.PLAIN,
-        ),
-        Tile(
-            value=number(len(digest.answers)),
-            label="respostas de clientes",
-            tone=Tone.GOOD if digest.answers else Tone.PLAIN,
-        ),
+    counts = (
+        (len(digest.due) - expired, "a vencer", Tone.PLAIN),
+        (expired, "já vencidos", Tone.LATE),
+        (len(digest.undelivered), "avisos não entregues", Tone.LATE),
+        (len(digest.answers), "respostas de clientes", Tone.GOOD),
+    )
+    figures = [
+        Tile(value=number(amount), label=label, tone=tone)
+        for amount, label, tone in counts
+        if amount
     ]
+    risks = [
+        Tile(value=money(risk.monthly_value), label=f"por mês em risco em {risk.days} dias")
+        for risk in digest.at_risk
+    ]
+    return [*risks, *figures]
 
 
 def _row(item: _Item) -> Row:

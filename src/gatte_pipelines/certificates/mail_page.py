@@ -152,12 +152,13 @@ def listing(headers: tuple[str, str], rows: Iterable[Row]) -> str:
 
 
 def tiles(figures: Sequence[Tile]) -> str:
-    """Figures, two beside each other."""
+    """Figures, two beside each other; a last one alone takes the whole width."""
     rows = []
     for start in range(0, len(figures), 2):
         pair = figures[start : start + 2]
         cells = "".join(
-            '<td style="width:50%;border:1px solid #d9dee4;padding:10px 12px;vertical-align:top">'
+            f'<td colspan="{3 - len(pair)}" style="width:50%;border:1px solid #d9dee4;'
+            'padding:10px 12px;vertical-align:top">'
             f'<strong style="font-size:18px;line-height:25px;color:{tile.tone}">'
             f"{escape(tile.value)}</strong><br>"
             f'<span style="font-size:13px;line-height:18px;color:{Tone.QUIET}">'

@@ -113,7 +113,7 @@ BUTTONS = (
 _VARIABLE = re.compile(r"\{\{(\d+)\}\}")
 _ONE = (
     "Olá, {{1}}! Este é um aviso da GATTE sobre o vencimento do seu certificado digital.\n\n"
-    "• {{2}}\n\n"
+    "• Certificado: {{2}}\n\n"
     "Depois do vencimento, o certificado deixa de funcionar. Para renovar sem interrupção, ou nos "
     "contar que já renovou, responda por um dos botões abaixo."
 )
@@ -126,7 +126,9 @@ _SEVERAL = (
 
 def _several(lines: int, more: str = "") -> str:
     start, end = _SEVERAL
-    return start + "\n".join(f"• {{{{{n}}}}}" for n in range(2, lines + 2)) + more + end
+    # A variable alone in its line is refused: it could say anything.
+    listed = [f"• Certificado {n}: {{{{{n + 1}}}}}" for n in range(1, lines + 1)]
+    return start + "\n".join(listed) + more + end
 
 
 TEMPLATES = (
