@@ -53,7 +53,6 @@ class _Words(msgspec.Struct, frozen=True):
 
     ``would`` says what a dry run would do with one and with several. ``is_short`` leaves out what
     is 0, and tells apart among the skipped what is ``kept`` for a reason and what is ``aside``.
-    ``done`` is the word of which there is none where nothing was done; by default ``updated``.
     """
 
     received: str = "recebido"
@@ -63,7 +62,6 @@ class _Words(msgspec.Struct, frozen=True):
     is_short: bool = False
     kept: str = "mantido"
     aside: str = "não tratado"
-    done: str = ""
 
 
 _PLAIN_WORDS = _Words()
@@ -83,13 +81,11 @@ _WORDS_PT = {
     ),
     "certificate_alerts": _Words(
         received="aviso",
-        inserted="enviado",
-        updated="resolvido",
+        updated="enviado",
         would=("seria enviado", "seriam enviados"),
         is_short=True,
         kept="não enviado",
         aside="não enviado",
-        done="enviado",
     ),
     "certificate_state": _Words(
         received="certificado",
@@ -279,7 +275,7 @@ class RunReport(Counts, kw_only=True, rename={"period_from": "from", "period_to"
         if would:
             parts.append(f"{number(would)} {words.would[would != 1]}")
         if not parts:
-            parts.append(f"nenhum {words.done or words.updated}")
+            parts.append(f"nenhum {words.updated}")
         if kept:
             parts.append(count(kept, words.kept))
         parts += [
@@ -384,7 +380,11 @@ _REASONS_PT = {
     "anonymized": "o cadastro foi anonimizado",
     "merged": "o cadastro foi reunido a outro",
     "no_channel": "sem canal para falar com o cliente",
+    "no_phone": "sem número de WhatsApp",
+    "no_email": "sem e-mail no cadastro",
+    "bad_email": "o e-mail do cadastro é inválido",
     "no_recipient": "nenhum destinatário configurado",
+    "unreachable": "nenhum canal alcançou o destinatário",
     "superseded": "trocado por um aviso mais urgente",
     "answered": "o cliente já respondeu",
     "renewed": "o certificado já foi renovado",
@@ -399,6 +399,8 @@ _REASONS_PT = {
     "waiting": "aguarda confirmação do envio",
     "deferred": "adiado para a próxima execução",
     "unknown": "o canal não confirmou o envio",
+    "no_status": "o canal não confirmou o envio no prazo",
+    "regrouped": "reunido em outra mensagem",
     # and what a channel answers.
     "channel_down": "o canal está fora do ar ou recusou todos os envios",
     "token": "o token de acesso foi recusado",
@@ -415,7 +417,6 @@ _REASONS_PT = {
     "template_paused": "o modelo de mensagem está pausado ou desativado",
     "template_mismatch": "os parâmetros não servem para o modelo de mensagem",
     "bad_request": "o pedido foi recusado como inválido",
-    "unreachable": "o servidor não respondeu",
     "refused": "o servidor recusou a mensagem",
 }
 

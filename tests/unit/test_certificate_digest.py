@@ -17,9 +17,9 @@ from gatte_pipelines.certificates.digest import (
     InDoubt,
 )
 from gatte_pipelines.certificates.digest_page import MAX_LISTED, digest_email
-from gatte_pipelines.certificates.previews import (
+from gatte_pipelines.certificates.preview import (
     MAX_CLIENTS,
-    MessagePreview,
+    ClientPreview,
     preview_exact,
     preview_markdown,
 )
@@ -201,20 +201,20 @@ def test_a_hostile_service_is_harmless_in_a_digest() -> None:
 # --- previews ------------------------------------------------------------------------------------
 
 
-def _previews(clients: int) -> list[MessagePreview]:
+def _previews(clients: int) -> list[ClientPreview]:
     found = []
     for number in range(clients):
         certificates = tuple(lines(1 + number % 7))
         common = {"user_id": uuid(number), "lines": certificates, "name": "Mariana Prado"}
         found.append(
-            MessagePreview(
+            ClientPreview(
                 channel="whatsapp",
                 template=template_of("gatte_certificados", 1, certificates),
-                to="+55 11 90000-0001",
+                address="+55 11 90000-0001",
                 **common,
             )
         )
-        found.append(MessagePreview(channel="email", to="mariana@example.com", **common))
+        found.append(ClientPreview(channel="email", address="mariana@example.com", **common))
     return found
 
 
@@ -235,11 +235,21 @@ def test_an_artifact_shows_some_clients_and_counts_all(clients: int) -> None:
     text = preview_markdown(_previews(clients))
     assert text.count("### Cliente") == MAX_CLIENTS
     assert f"## Mensagens a clientes ({clients * 2:,})".replace(",", ".") in text
-    rows = re.findall(r"\| WhatsApp \| \S+ \| ([\d.]+) \|", text)
+    rows = re.findall(r"\| WhatsApp \| \S+ \| seria enviada \| ([\d.]+) \|", text)
     assert sum(int(row.replace(".", "")) for row in rows) == clients
     more = re.findall(r"… e mais ([\d.]+) clientes?\.", text)
     hidden = clients - MAX_CLIENTS
     assert more == ([f"{hidden:,}".replace(",", ".")] if hidden else [])
+
+
+def test_who_would_not_be_told_is_shown_with_the_reason() -> None:
+    first, *others = _previews(2)
+    previews = [replace(first, obstacle="opted_out"), *others]
+    text = preview_markdown(previews)
+    words = "o cliente pediu para não receber avisos"
+    assert f"| não: {words} | 1 | 1 |" in text
+    assert text.count(f"Não seria enviada: {words}.") == 1
+    assert preview_exact(previews).count(f"(WhatsApp)\nNão seria enviada: {words}.\n") == 1
 
 
 def test_a_preview_without_messages_says_so() -> None:
@@ -248,7 +258,7 @@ def test_a_preview_without_messages_says_so() -> None:
 
 def test_nothing_in_a_service_ends_a_code_span_or_a_line() -> None:
     certificates = (line(7, service="a`b\n# c"),)
-    preview = MessagePreview(
+    preview = ClientPreview(
         user_id=uuid(1), channel="whatsapp", lines=certificates, template="t_v1_1"
     )
     assert "2. `e-CNPJ (a'b # c) vence em 15/12/2026, em 7 dias`" in preview_markdown([preview])

@@ -50,6 +50,7 @@ OF_CERTIFICATES = {
     "anonymized",
     "answered",
     "bad_dates",
+    "bad_email",
     "bad_request",
     "changed",
     "channel_down",
@@ -62,7 +63,10 @@ OF_CERTIFICATES = {
     "maybe_renewed",
     "merged",
     "no_channel",
+    "no_email",
+    "no_phone",
     "no_recipient",
+    "no_status",
     "not_delivered",
     "not_registered",
     "opted_out",
@@ -71,6 +75,7 @@ OF_CERTIFICATES = {
     "quiet_hours",
     "rate_limited",
     "refused",
+    "regrouped",
     "renewed",
     "revoked",
     "spam_limited",
@@ -372,8 +377,7 @@ def _alerts(**values: Any) -> RunReport:
 def test_the_card_of_alerts_speaks_of_what_was_sent_what_was_not_and_what_waits() -> None:
     report = _alerts(
         received=1110,
-        inserted=1000,
-        updated=1,
+        updated=1001,
         skipped={
             "opted_out": 2,
             "no_channel": 1,
@@ -386,13 +390,12 @@ def test_the_card_of_alerts_speaks_of_what_was_sent_what_was_not_and_what_waits(
     report.balance()
     assert report.summary_pt().startswith(
         "### Avisos de vencimento: concluída\n\n"
-        "**1.110 avisos** em 3,2 s: 1.000 enviados, 1 resolvido, 3 não enviados, "
+        "**1.110 avisos** em 3,2 s: 1.001 enviados, 3 não enviados, "
         "5 trocados por um mais urgente, 50 fora do horário, 1 aguarda confirmação, 50 adiados."
     )
     assert report.table_rows() == [
         {"item": "avisos", "quantidade": 1110},
-        {"item": "enviados", "quantidade": 1000},
-        {"item": "resolvidos", "quantidade": 1},
+        {"item": "enviados", "quantidade": 1001},
         {"item": "não enviados: adiado para a próxima execução", "quantidade": 50},
         {"item": "não enviados: sem canal para falar com o cliente", "quantidade": 1},
         {"item": "não enviados: o cliente pediu para não receber avisos", "quantidade": 2},

@@ -21,6 +21,7 @@ from gatte_pipelines.certificates.texts import (
 )
 from gatte_pipelines.markdown import escape_markdown, markdown_table
 from gatte_pipelines.portuguese import count, number
+from gatte_pipelines.run_report import reason_pt
 
 MAX_CLIENTS = 50
 """Clients shown in an artifact, whose whole text a browser must draw."""
@@ -32,7 +33,7 @@ _RULE = "=" * 72
 
 
 @dataclass(frozen=True, kw_only=True)
-class MessagePreview:
+class ClientPreview:
     """One message to one client by one channel.
 
     Attributes:
@@ -41,7 +42,8 @@ class MessagePreview:
         lines: All certificates it tells, at least one.
         template: The WhatsApp template; None for an e-mail.
         name: Of the client, as it is stored.
-        to: Number or address.
+        address: Number or e-mail address.
+        obstacle: A code of why this client would not be told so; empty where they would.
     """
 
     user_id: UUID
@@ -49,10 +51,11 @@ class MessagePreview:
     lines: tuple[Line, ...]
     template: str | None = None
     name: str | None = field(default=None, repr=False)
-    to: str = field(default="", repr=False)
+    address: str = field(default="", repr=False)
+    obstacle: str = ""
 
 
-def preview_markdown(previews: Sequence[MessagePreview], digests: Sequence[Digest] = ()) -> str:
+def preview_markdown(previews: Sequence[ClientPreview], digests: Sequence[Digest] = ()) -> str:
     """What would be sent, without a name, number or address: for a Prefect artifact.
 
     Args:
@@ -86,7 +89,7 @@ def preview_markdown(previews: Sequence[MessagePreview], digests: Sequence[Diges
     return "\n\n".join(blocks) + "\n"
 
 
-def preview_exact(previews: Sequence[MessagePreview], digests: Sequence[Digest] = ()) -> str:
+def preview_exact(previews: Sequence[ClientPreview], digests: Sequence[Digest] = ()) -> str:
     """What would be sent, word by word and to whom. Personal: only for a file of mode 0600.
 
     Args:
@@ -105,50 +108,74 @@ def preview_exact(previews: Sequence[MessagePreview], digests: Sequence[Digest] 
     return f"\n{_RULE}\n".join(block.rstrip("\n") + "\n" for block in blocks)
 
 
-def _by_client(previews: Sequence[MessagePreview]) -> dict[UUID, list[MessagePreview]]:
+def _by_client(previews: Sequence[ClientPreview]) -> dict[UUID, list[ClientPreview]]:
     """In the order in which clients come first."""
-    clients: dict[UUID, list[MessagePreview]] = {}
+    clients: dict[UUID, list[ClientPreview]] = {}
     for preview in previews:
         clients.setdefault(preview.user_id, []).append(preview)
     return clients
 
 
-def _totals(previews: Sequence[MessagePreview]) -> str:
-    messages: Counter[tuple[str, str]] = Counter()
-    certificates: Counter[tuple[str, str]] = Counter()
+def _totals(previews: Sequence[ClientPreview]) -> str:
+    messages: Counter[tuple[str, str, str]] = Counter()
+    certificates: Counter[tuple[str, str, str]] = Counter()
     for preview in previews:
-        kind = (CHANNELS_PT.get(preview.channel, preview.channel), preview.template or "–")
+        kind = (_channel(preview), preview.template or "–", preview.obstacle)
         messages[kind] += 1
         certificates[kind] += len(preview.lines)
     return markdown_table(
-        ("Canal", "Modelo", "Mensagens", "Certificados"),
+        ("Canal", "Modelo", "Situação", "Mensagens", "Certificados"),
         [
-            (*kind, number(messages[kind]), number(certificates[kind]))
-            for kind in sorted(messages, reverse=True)
+            (
+                channel,
+                template,
+                f"não: {reason_pt(obstacle)}" if obstacle else "seria enviada",
+                number(messages[channel, template, obstacle]),
+                number(certificates[channel, template, obstacle]),
+            )
+            for channel, template, obstacle in sorted(messages)
         ],
-        numbers={2, 3},
+        numbers={3, 4},
     )
 
 
-def _shown(preview: MessagePreview) -> str:
+def _channel(preview: ClientPreview) -> str:
+    return CHANNELS_PT.get(preview.channel, preview.channel)
+
+
+def _obstacle(preview: ClientPreview) -> list[str]:
+    return [f"Não seria enviada: {reason_pt(preview.obstacle)}."] if preview.obstacle else []
+
+
+def _shown(preview: ClientPreview) -> str:
     certificates = count(len(preview.lines), "certificado")
+    blocks = [*_obstacle(preview)]
     if preview.template is None:
-        return f"E-mail, {certificates}. Assunto: {escape_markdown(email_subject(preview.lines))}"
-    # The name is never even read here: what stands first is its place.
-    _, *told = template_parameters(None, preview.lines)
-    listed = [f"{place}. {_code(text)}" for place, text in enumerate((NAME_PLACE, *told), start=1)]
-    return f"WhatsApp, {certificates}, modelo {_code(preview.template)}:\n\n" + "\n".join(listed)
+        subject = escape_markdown(email_subject(preview.lines))
+        blocks.append(f"E-mail, {certificates}. Assunto: {subject}")
+    else:
+        # The name is never even read here: what stands first is its place.
+        told = (NAME_PLACE, *template_parameters(None, preview.lines)[1:])
+        blocks.append(f"WhatsApp, {certificates}, modelo {_code(preview.template)}:")
+        blocks.append("\n".join(f"{place}. {_code(text)}" for place, text in enumerate(told, 1)))
+    return "\n\n".join(blocks)
 
 
 def _code(text: str) -> str:
     return f"`{text.replace('`', chr(39))}`"
 
 
-def _exact(preview: MessagePreview) -> str:
-    channel = CHANNELS_PT.get(preview.channel, preview.channel)
-    head = f"Cliente {preview.user_id}\nPara: {preview.to} ({channel})\n"
+def _exact(preview: ClientPreview) -> str:
+    head = [
+        f"Cliente {preview.user_id}",
+        f"Para: {preview.address} ({_channel(preview)})",
+        *_obstacle(preview),
+    ]
     if preview.template is None:
         mail = client_email(preview.name, preview.lines)
-        return f"{head}Assunto: {mail.subject}\n\n{mail.text}"
-    parameters = template_parameters(preview.name, preview.lines)
-    return f"{head}Modelo: {preview.template}\n\n{template_text(preview.lines, parameters)}\n"
+        head.append(f"Assunto: {mail.subject}")
+        text = mail.text
+    else:
+        head.append(f"Modelo: {preview.template}")
+        text = template_text(preview.lines, template_parameters(preview.name, preview.lines))
+    return "\n".join([*head, "", text])
