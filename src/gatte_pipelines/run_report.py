@@ -13,6 +13,7 @@ from uuid import UUID
 import msgspec
 
 from gatte_pipelines.errors import ImbalanceError
+from gatte_pipelines.portuguese import count, number
 
 
 class Outcome(StrEnum):
@@ -31,6 +32,8 @@ PIPELINE_NAMES_PT = {
     "watchdog": "Vigia das execuções",
     "lgpd_retention": "Retenção LGPD",
     "lgpd_subject_request": "Pedido de titular (LGPD)",
+    "certificate_alerts": "Avisos de vencimento",
+    "certificate_state": "Situação dos certificados",
     "nightly": "Rotina da noite",
 }
 
@@ -49,7 +52,7 @@ class _Words(msgspec.Struct, frozen=True):
     """What the counts of a pipeline are called, in the singular; an "s" makes the plural.
 
     ``would`` says what a dry run would do with one and with several. ``is_short`` leaves out what
-    is 0, and tells apart among the skipped what is kept for a reason.
+    is 0, and tells apart among the skipped what is ``kept`` for a reason and what is ``aside``.
     """
 
     received: str = "recebido"
@@ -57,6 +60,8 @@ class _Words(msgspec.Struct, frozen=True):
     updated: str = "atualizado"
     would: tuple[str, str] = ("seria alterado", "seriam alterados")
     is_short: bool = False
+    kept: str = "mantido"
+    aside: str = "não tratado"
 
 
 _PLAIN_WORDS = _Words()
@@ -74,12 +79,33 @@ _WORDS_PT = {
         would=("seria tratado", "seriam tratados"),
         is_short=True,
     ),
+    "certificate_alerts": _Words(
+        received="aviso",
+        updated="enviado",
+        would=("seria enviado", "seriam enviados"),
+        is_short=True,
+        kept="não enviado",
+        aside="não enviado",
+    ),
+    "certificate_state": _Words(
+        received="certificado",
+        updated="atualizado",
+        would=("seria atualizado", "seriam atualizados"),
+        is_short=True,
+    ),
 }
 
 # What is neither done nor kept for a reason.
 _ASIDE_PT = {
     "locked": ("bloqueado", "bloqueados"),
     "no_longer_due": ("deixou de estar vencido", "deixaram de estar vencidos"),
+    "answered": ("já respondido", "já respondidos"),
+    "renewed": ("já renovado", "já renovados"),
+    "superseded": ("trocado por um mais urgente", "trocados por um mais urgente"),
+    "lapsed": ("vencido há muito tempo", "vencidos há muito tempo"),
+    "quiet_hours": ("fora do horário", "fora do horário"),
+    "waiting": ("aguarda confirmação", "aguardam confirmação"),
+    "deferred": ("adiado", "adiados"),
 }
 
 # What a run that changed nothing says of how to go on.
@@ -91,6 +117,17 @@ _NOTHING_DONE_PT = {
     "lgpd_subject_request": (
         "**Nada foi apagado.** Para eliminar, rode o fluxo *lgpd_subject_request* de novo com "
         "`execute` ligado."
+    ),
+    "certificate_alerts": (
+        "**Nenhum aviso foi enviado.** Para enviar, rode o fluxo *certificate_alerts* com "
+        "`dry_run` desligado."
+    ),
+}
+# The same where a plan waits to be approved, if that reads otherwise.
+_PLAN_WAITS_PT = {
+    "certificate_alerts": (
+        "**Nenhum aviso foi enviado.** Para enviar exatamente este plano, rode o fluxo "
+        "*certificate_alerts* com o id do plano no campo `approve`."
     ),
 }
 
@@ -148,8 +185,8 @@ class Counts(msgspec.Struct, kw_only=True):
             (self.skipped, other.skipped),
             (self.quarantined, other.quarantined),
         ):
-            for reason, count in theirs.items():
-                mine[reason] = mine.get(reason, 0) + count
+            for reason, amount in theirs.items():
+                mine[reason] = mine.get(reason, 0) + amount
 
 
 class RunReport(Counts, kw_only=True, rename={"period_from": "from", "period_to": "to"}):
@@ -203,7 +240,7 @@ class RunReport(Counts, kw_only=True, rename={"period_from": "from", "period_to"
 
     def counts_pt(self) -> str:
         """The counts in one line, in Portuguese."""
-        return f"{_of(self.received, self._words.received)}: {', '.join(self._parts_pt())}"
+        return f"{count(self.received, self._words.received)}: {', '.join(self._parts_pt())}"
 
     @property
     def _words(self) -> _Words:
@@ -214,7 +251,8 @@ class RunReport(Counts, kw_only=True, rename={"period_from": "from", "period_to"
             return f"ignorados: {reason_pt(reason)}"
         if reason == DRY_RUN:
             return self._words.would[1]
-        return f"{'não tratados' if reason in _ASIDE_PT else 'mantidos'}: {reason_pt(reason)}"
+        words = self._words
+        return f"{words.aside if reason in _ASIDE_PT else words.kept}s: {reason_pt(reason)}"
 
     def _parts_pt(self) -> list[str]:
         """What became of the units, part by part."""
@@ -226,24 +264,24 @@ class RunReport(Counts, kw_only=True, rename={"period_from": "from", "period_to"
         )
         if not words.is_short:
             return [
-                *(_of(count, word) for count, word in done),
-                _of(sum(self.skipped.values()), "ignorado"),
-                f"{_n(sum(self.quarantined.values()))} em quarentena",
+                *(count(amount, word) for amount, word in done),
+                count(sum(self.skipped.values()), "ignorado"),
+                f"{number(sum(self.quarantined.values()))} em quarentena",
             ]
         would = self.skipped.get(DRY_RUN, 0)
         aside = {reason: self.skipped.get(reason, 0) for reason in _ASIDE_PT}
         kept = sum(self.skipped.values()) - would - sum(aside.values())
-        parts = [_of(count, word) for count, word in done if count]
+        parts = [count(amount, word) for amount, word in done if amount]
         if would:
-            parts.append(f"{_n(would)} {words.would[would != 1]}")
+            parts.append(f"{number(would)} {words.would[would != 1]}")
         if not parts:
             parts.append(f"nenhum {words.updated}")
         if kept:
-            parts.append(_of(kept, "mantido"))
+            parts.append(count(kept, words.kept))
         parts += [
-            f"{_n(count)} {_ASIDE_PT[reason][count != 1]}"
-            for reason, count in aside.items()
-            if count
+            f"{number(amount)} {_ASIDE_PT[reason][amount != 1]}"
+            for reason, amount in aside.items()
+            if amount
         ]
         return parts
 
@@ -254,17 +292,24 @@ class RunReport(Counts, kw_only=True, rename={"period_from": "from", "period_to"
             return "simulação"
         return _OUTCOME_PT[self.outcome]
 
+    def _undone_pt(self) -> str:
+        """How to go on from a run that changed nothing; '' for any other."""
+        if self.outcome is Outcome.NEEDS_APPROVAL and self.pipeline in _PLAN_WAITS_PT:
+            return _PLAN_WAITS_PT[self.pipeline]
+        if self.outcome is Outcome.NEEDS_APPROVAL or self.reason == DRY_RUN:
+            return _NOTHING_DONE_PT.get(self.pipeline, "")
+        return ""
+
     def summary_pt(self) -> str:
         """A short end card in Markdown for ops, in Portuguese."""
         parts = [f"### {pipeline_pt(self.pipeline)}: {self._ended_pt()}"]
         if self.reason and self.reason not in {"nothing_to_do", DRY_RUN}:
             parts.append(f"Motivo: {reason_pt(self.reason)}.")
-        is_undone = self.outcome is Outcome.NEEDS_APPROVAL or self.reason == DRY_RUN
-        if is_undone and self.pipeline in _NOTHING_DONE_PT:
-            parts.append(_NOTHING_DONE_PT[self.pipeline])
+        if undone := self._undone_pt():
+            parts.append(undone)
         if self.received:
             parts.append(
-                f"**{_of(self.received, self._words.received)}** em {_seconds(self.seconds)}: "
+                f"**{count(self.received, self._words.received)}** em {_seconds(self.seconds)}: "
                 f"{', '.join(self._parts_pt())}."
             )
         if self.quarantined:
@@ -277,7 +322,7 @@ class RunReport(Counts, kw_only=True, rename={"period_from": "from", "period_to"
             hidden = len(self.notes) - MAX_NOTES_SHOWN
             if hidden > 0:
                 word = "observação" if hidden == 1 else "observações"
-                shown.append(f"- … e mais {_n(hidden)} {word} no relatório completo.")
+                shown.append(f"- … e mais {number(hidden)} {word} no relatório completo.")
             parts.append("\n".join(shown))
         parts.append(f"Referência: {self.as_of:%Y-%m-%d %H:%M:%S} UTC · execução `{self.run_id}`")
         return "\n\n".join(parts)
@@ -313,7 +358,7 @@ _REASONS_PT = {
     "account_event": "aviso sobre a conta",
     "next_email": "fica para o próximo e-mail",
     # Of privacy: how a run ended or did not begin,
-    DRY_RUN: "simulação: nada foi apagado",
+    DRY_RUN: "simulação: nada foi alterado",
     "paused": "a retenção está pausada (`gatte lgpd resume` a libera)",
     "policy_changed": "a política de retenção mudou desde a última execução",
     "mass_change": "são linhas demais para apagar de uma vez sem aprovação",
@@ -327,6 +372,52 @@ _REASONS_PT = {
     "future_appointment": "agendamento futuro",
     "lead_in_period": "lead ainda dentro do prazo",
     "hold": "retenção suspensa",
+    # Of certificate alerts: why a run waits for approval,
+    "first_run": "primeira execução neste banco",
+    "many_messages": "são mensagens demais para enviar de uma vez sem aprovação",
+    # why nobody is told, for good,
+    "opted_out": "o cliente pediu para não receber avisos",
+    "anonymized": "o cadastro foi anonimizado",
+    "merged": "o cadastro foi reunido a outro",
+    "no_channel": "sem canal para falar com o cliente",
+    "no_phone": "sem número de WhatsApp",
+    "no_email": "sem e-mail no cadastro",
+    "bad_email": "o e-mail do cadastro é inválido",
+    "no_recipient": "nenhum destinatário configurado",
+    "unreachable": "nenhum canal alcançou o destinatário",
+    "superseded": "trocado por um aviso mais urgente",
+    "answered": "o cliente já respondeu",
+    "renewed": "o certificado já foi renovado",
+    "maybe_renewed": "talvez já renovado; confira",
+    "lapsed": "vencido há mais de 30 dias",
+    "revoked": "o certificado foi revogado",
+    "deleted": "o certificado não existe mais",
+    "changed": "o vencimento mudou",
+    "bad_dates": "o vencimento é anterior à emissão",
+    # or not now,
+    "quiet_hours": "fora do horário de contato",
+    "waiting": "aguarda confirmação do envio",
+    "deferred": "adiado para a próxima execução",
+    "unknown": "o canal não confirmou o envio",
+    "no_status": "o canal não confirmou o envio no prazo",
+    "regrouped": "reunido em outra mensagem",
+    # and what a channel answers.
+    "channel_down": "o canal está fora do ar ou recusou todos os envios",
+    "token": "o token de acesso foi recusado",
+    "permission": "falta permissão para enviar",
+    "account": "a conta do WhatsApp está bloqueada ou restrita",
+    "payment": "há um problema de pagamento na conta do WhatsApp",
+    "not_registered": "o número da GATTE não está registrado no WhatsApp",
+    "rate_limited": "o limite de envios foi atingido",
+    "spam_limited": "o WhatsApp limitou os envios por qualidade",
+    "undeliverable": "o destinatário não pode receber por este canal",
+    "not_delivered": "o WhatsApp decidiu não entregar",
+    "in_experiment": "o destinatário está em um teste do WhatsApp",
+    "template_missing": "o modelo de mensagem não existe ou não foi aprovado",
+    "template_paused": "o modelo de mensagem está pausado ou desativado",
+    "template_mismatch": "os parâmetros não servem para o modelo de mensagem",
+    "bad_request": "o pedido foi recusado como inválido",
+    "refused": "o servidor recusou a mensagem",
 }
 
 
@@ -340,16 +431,6 @@ def reason_pt(reason: str) -> str:
     return _REASONS_PT.get(reason, reason)
 
 
-def _of(number: int, word: str) -> str:
-    """A number with its word, in the plural where it is not one."""
-    return f"{_n(number)} {word}" if number == 1 else f"{_n(number)} {word}s"
-
-
 def _seconds(seconds: float) -> str:
     """Seconds with a Portuguese decimal comma."""
     return f"{seconds:.1f} s".replace(".", ",")
-
-
-def _n(number: int) -> str:
-    """A whole number with Portuguese thousands separators."""
-    return f"{number:,}".replace(",", ".")

@@ -161,7 +161,7 @@ def test_a_retention_run_from_the_form_is_a_dry_run_that_says_so(
     before = read_contents(stack.settings)
     run = stack.run_flow("lgpd_retention", {"as_of": later})
     assert (run.state_name, run.state_type) == ("Completed", "COMPLETED"), run.message
-    assert run.message.startswith("simulação: nada foi apagado; ")
+    assert run.message.startswith("simulação: nada foi alterado; ")
     report = report_of(stack, run)
     report.balance()
     assert (report.updated, report.reason) == (0, "dry_run")

@@ -44,6 +44,52 @@ OF_PRIVACY = {
     "valid_certificate",
 }
 
+# Read from columns, given by policies and channels, or returned, not set.
+OF_CERTIFICATES = {
+    "account",
+    "anonymized",
+    "answered",
+    "bad_dates",
+    "bad_email",
+    "bad_request",
+    "changed",
+    "channel_down",
+    "deferred",
+    "deleted",
+    "first_run",
+    "in_experiment",
+    "lapsed",
+    "many_messages",
+    "maybe_renewed",
+    "merged",
+    "no_channel",
+    "no_email",
+    "no_phone",
+    "no_recipient",
+    "no_status",
+    "not_delivered",
+    "not_registered",
+    "opted_out",
+    "payment",
+    "permission",
+    "quiet_hours",
+    "rate_limited",
+    "refused",
+    "regrouped",
+    "renewed",
+    "revoked",
+    "spam_limited",
+    "superseded",
+    "template_mismatch",
+    "template_missing",
+    "template_paused",
+    "token",
+    "undeliverable",
+    "unknown",
+    "unreachable",
+    "waiting",
+}
+
 
 def _report(**values: Any) -> RunReport:
     return RunReport(
@@ -324,6 +370,77 @@ def test_an_erasure_that_only_shows_says_that_nothing_was_erased() -> None:
     assert report.counts_pt() == "5 registros: 5 seriam tratados"
 
 
+def _alerts(**values: Any) -> RunReport:
+    return _report(**({"pipeline": "certificate_alerts", "seconds": 3.2} | values))
+
+
+def test_the_card_of_alerts_speaks_of_what_was_sent_what_was_not_and_what_waits() -> None:
+    report = _alerts(
+        received=1110,
+        updated=1001,
+        skipped={
+            "opted_out": 2,
+            "no_channel": 1,
+            "superseded": 5,
+            "waiting": 1,
+            "deferred": 50,
+            "quiet_hours": 50,
+        },
+    )
+    report.balance()
+    assert report.summary_pt().startswith(
+        "### Avisos de vencimento: concluída\n\n"
+        "**1.110 avisos** em 3,2 s: 1.001 enviados, 3 não enviados, "
+        "5 trocados por um mais urgente, 50 fora do horário, 1 aguarda confirmação, 50 adiados."
+    )
+    assert report.table_rows() == [
+        {"item": "avisos", "quantidade": 1110},
+        {"item": "enviados", "quantidade": 1001},
+        {"item": "não enviados: adiado para a próxima execução", "quantidade": 50},
+        {"item": "não enviados: sem canal para falar com o cliente", "quantidade": 1},
+        {"item": "não enviados: o cliente pediu para não receber avisos", "quantidade": 2},
+        {"item": "não enviados: fora do horário de contato", "quantidade": 50},
+        {"item": "não enviados: trocado por um aviso mais urgente", "quantidade": 5},
+        {"item": "não enviados: aguarda confirmação do envio", "quantidade": 1},
+    ]
+
+
+@pytest.mark.parametrize(
+    ("reason", "words"),
+    [
+        ("first_run", "Motivo: primeira execução neste banco."),
+        ("many_messages", "Motivo: são mensagens demais para enviar de uma vez sem aprovação."),
+    ],
+)
+def test_alerts_that_wait_for_approval_say_why_and_how_to_approve(reason: str, words: str) -> None:
+    card = _alerts(
+        received=51, skipped={"dry_run": 51}, outcome=Outcome.NEEDS_APPROVAL, reason=reason
+    ).summary_pt()
+    assert card.startswith(f"### Avisos de vencimento: aguarda aprovação\n\n{words}")
+    assert "**Nenhum aviso foi enviado.**" in card
+    assert "no campo `approve`" in card
+    assert "51 seriam enviados" in card
+
+
+def test_alerts_that_were_only_shown_say_how_to_send_them() -> None:
+    card = _alerts(received=1, skipped={"dry_run": 1}, reason="dry_run").summary_pt()
+    assert card.startswith("### Avisos de vencimento: simulação\n\n**Nenhum aviso foi enviado.**")
+    assert "`dry_run` desligado" in card
+    assert "approve" not in card
+    assert "1 seria enviado." in card
+
+
+def test_where_nothing_could_be_sent_the_card_says_so() -> None:
+    report = _alerts(received=2, skipped={"no_channel": 2})
+    assert report.counts_pt() == "2 avisos: nenhum enviado, 2 não enviados"
+
+
+def test_the_card_of_the_state_speaks_of_certificates() -> None:
+    report = _report(pipeline="certificate_state", received=3, updated=2, skipped={"locked": 1})
+    assert report.summary_pt().startswith("### Situação dos certificados: concluída")
+    assert report.counts_pt() == "3 certificados: 2 atualizados, 1 bloqueado"
+
+
 def test_a_pipeline_without_a_portuguese_name_keeps_its_own() -> None:
     assert "### other: concluída" in _report(pipeline="other").summary_pt()
 
@@ -336,6 +453,8 @@ def test_the_pipelines_of_today_have_portuguese_names() -> None:
         "watchdog",
         "lgpd_retention",
         "lgpd_subject_request",
+        "certificate_alerts",
+        "certificate_state",
         "nightly",
     }
 
@@ -363,7 +482,7 @@ def test_every_reason_that_the_code_can_give_has_words_in_portuguese_and_no_othe
     assert {"unknown_user", "malformed_json", "too_long"} <= found.quarantined
     assert found.of_files == {"line_too_long", "not_gzip", "truncated_gzip"}
     assert found.all <= set(_REASONS_PT)
-    assert set(_REASONS_PT) - found.all <= OF_PRIVACY
+    assert set(_REASONS_PT) - found.all <= OF_PRIVACY | OF_CERTIFICATES
 
 
 def test_a_reason_without_portuguese_words_is_shown_as_it_is() -> None:

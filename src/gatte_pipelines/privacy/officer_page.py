@@ -6,15 +6,16 @@ Both forms are drawn from the same parts, so that they say the same. Counting be
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
-from datetime import date, datetime
+from datetime import datetime
 from html import escape
 from pathlib import Path
 
 from gatte_pipelines.business_time import ZONE
+from gatte_pipelines.html_page import page_end, page_start
+from gatte_pipelines.markdown import escape_markdown, markdown_table
+from gatte_pipelines.portuguese import count, day, number
 from gatte_pipelines.privacy.export import make_folder, written_atomically
-from gatte_pipelines.privacy.export_page import page_end, page_start
 from gatte_pipelines.privacy.officer import (
     MAX_TICKETS_LISTED,
     ChainCheck,
@@ -84,20 +85,28 @@ class _Page:
 def to_markdown(document: Document) -> str:
     """The document as Markdown: for a Prefect artifact, and to be kept beside the page."""
     page = _compose(document)
-    blocks = [f"# {_md(page.title)}", "\n".join(f"{_md(line)}  " for line in page.lines)]
-    blocks.append(f"**{_md(page.verdict)}**")
-    blocks.append("\n".join(f"- {_md(tile.label)}: **{_md(tile.value)}**" for tile in page.tiles))
+    blocks = [
+        f"# {escape_markdown(page.title)}",
+        "\n".join(f"{escape_markdown(line)}  " for line in page.lines),
+    ]
+    blocks.append(f"**{escape_markdown(page.verdict)}**")
+    blocks.append(
+        "\n".join(
+            f"- {escape_markdown(tile.label)}: **{escape_markdown(tile.value)}**"
+            for tile in page.tiles
+        )
+    )
     for part in page.parts:
-        blocks.append(f"## {_md(part.title)}")
-        blocks.append(_md(part.intro))
+        blocks.append(f"## {escape_markdown(part.title)}")
+        blocks.append(escape_markdown(part.intro))
         if part.table is not None:
             blocks.append(_markdown_table(part.table))
         if part.notes:
-            blocks.append("\n".join(f"- {_md(note)}" for note in part.notes))
+            blocks.append("\n".join(f"- {escape_markdown(note)}" for note in part.notes))
         if part.listed:
-            blocks.append(f"{_md(part.listed_title)}:")
+            blocks.append(f"{escape_markdown(part.listed_title)}:")
             blocks.append("\n".join(f"- `{item}`" for item in part.listed))
-    blocks.append(f"---\n\n{_md(page.footer)}")
+    blocks.append(f"---\n\n{escape_markdown(page.footer)}")
     return "\n\n".join(block.rstrip() for block in blocks) + "\n"
 
 
@@ -167,7 +176,7 @@ def _compose_report(report: OfficerReport) -> _Page:
         lines=(
             f"Posição de {_instant(report.as_of)} (horário de São Paulo). Período: desde "
             f"{_instant(report.since)}.",
-            f"Política aprovada em {_day(report.approved_on)} por: {report.approved_by}. "
+            f"Política aprovada em {day(report.approved_on)} por: {report.approved_by}. "
             f"Impressão digital: {report.policy_digest}.",
         ),
         is_good=not problems,
@@ -178,7 +187,7 @@ def _compose_report(report: OfficerReport) -> _Page:
             "está de volta."
         ),
         tiles=(
-            _Tile(label="além do prazo", value=_n(report.overdue), is_good=report.overdue == 0),
+            _Tile(label="além do prazo", value=number(report.overdue), is_good=report.overdue == 0),
             _Tile(
                 label="cadeia do registro",
                 value="com falhas" if report.chain.problems else "íntegra",
@@ -186,19 +195,21 @@ def _compose_report(report: OfficerReport) -> _Page:
             ),
             _Tile(
                 label="chamados alterados",
-                value=_n(len(report.tampered_tickets)),
+                value=number(len(report.tampered_tickets)),
                 is_good=not report.tampered_tickets,
             ),
             _Tile(
                 label="pedidos de titulares em aberto",
-                value=_n(len(report.requests)),
+                value=number(len(report.requests)),
                 is_good=False if late else None,
             ),
             _Tile(
                 label="tarefas externas em aberto",
-                value=_n(sum(task.tasks for task in report.tasks)),
+                value=number(sum(task.tasks for task in report.tasks)),
             ),
-            _Tile(label="bloqueios legais em vigor", value=_n(sum(h.holds for h in report.holds))),
+            _Tile(
+                label="bloqueios legais em vigor", value=number(sum(h.holds for h in report.holds))
+            ),
         ),
         parts=(
             _rules_part(report),
@@ -224,18 +235,18 @@ def _rules_part(report: OfficerReport) -> _Part:
         if not line.is_counted:
             continue
         exempt = "; ".join(
-            f"{_n(one.rows)} ({' e '.join(_BASES_PT.get(b, b) for b in one.bases)})"
+            f"{number(one.rows)} ({' e '.join(_BASES_PT.get(b, b) for b in one.bases)})"
             for one in line.exempt
         )
         rows.append(
             (
                 RULE_TITLES_PT.get(line.rule.name, line.rule.name),
                 _period(line),
-                _n(line.due),
-                _n(line.done),
+                number(line.due),
+                number(line.done),
                 exempt or "0",
-                _n(line.held),
-                _n(line.overdue),
+                number(line.held),
+                number(line.overdue),
                 _instant(line.oldest) if line.oldest else "–",
             )
         )
@@ -270,13 +281,13 @@ def _people_part(report: OfficerReport) -> _Part:
         table=_Table(
             headers=("Tabela", "Coluna", "Linhas", "Identificadores"),
             rows=tuple(
-                (left.table, left.column, _n(left.count), ", ".join(left.ids))
+                (left.table, left.column, number(left.count), ", ".join(left.ids))
                 for left in report.leftovers
             ),
             numbers=frozenset({2}),
             empty="Nada foi encontrado.",
         ),
-        notes=(f"Titulares eliminados a pedido no período: {_n(report.erased_on_request)}.",),
+        notes=(f"Titulares eliminados a pedido no período: {number(report.erased_on_request)}.",),
     )
 
 
@@ -292,13 +303,13 @@ def _words_part(report: OfficerReport) -> _Part:
             rows=(
                 (
                     "Mensagens com o texto removido",
-                    _n(words.pseudonymised_messages),
-                    _n(words.anonymised_messages),
+                    number(words.pseudonymised_messages),
+                    number(words.anonymised_messages),
                 ),
                 (
                     "Cadastros sem dados pessoais",
-                    _n(words.pseudonymised_users),
-                    _n(words.anonymised_users),
+                    number(words.pseudonymised_users),
+                    number(words.anonymised_users),
                 ),
             ),
             numbers=frozenset({1, 2}),
@@ -320,8 +331,8 @@ def _holds_part(report: OfficerReport) -> _Part:
             rows=tuple(
                 (
                     TABLES_PT.get(held.table, held.table),
-                    _n(held.holds),
-                    _n(held.without_end),
+                    number(held.holds),
+                    number(held.without_end),
                     _instant(held.first_end) if held.first_end else "–",
                     _instant(held.last_end) if held.last_end else "–",
                 )
@@ -336,14 +347,15 @@ def _tickets_part(report: OfficerReport) -> _Part:
     old = report.old_tickets
     (kept,) = [line for line in report.rules if line.rule.name == "tickets_kept"]
     past = f"Chamados com mais de {_period(kept)}"
-    protocols = f"{_n(old.protocols)} {'protocolo' if old.protocols == 1 else 'protocolos'}"
+    protocols = count(old.protocols, "protocolo")
     notes = [
-        f"{past}: {_n(old.tickets)} ({protocols})"
+        f"{past}: {number(old.tickets)} ({protocols})"
         + (f"; o mais antigo é de {_day_of(old.oldest)}." if old.oldest else ".")
     ]
     if old.tickets > len(old.ids):
         notes.append(
-            f"São listados os {_n(MAX_TICKETS_LISTED)} mais antigos; os demais constam do banco."
+            f"São listados os {number(MAX_TICKETS_LISTED)} mais antigos; os demais constam do "
+            "banco."
         )
     return _Part(
         title="Chamados",
@@ -392,10 +404,10 @@ def _tasks_part(report: OfficerReport) -> _Part:
             rows=tuple(
                 (
                     task.system,
-                    _n(task.tasks),
+                    number(task.tasks),
                     _instant(task.oldest),
-                    _days(task.days),
-                    _n(task.attempts),
+                    count(task.days, "dia"),
+                    number(task.attempts),
                 )
                 for task in report.tasks
             ),
@@ -416,8 +428,8 @@ def _chain_part(chain: ChainCheck) -> _Part:
             empty="Nenhum problema: a cadeia está íntegra e as duas vias dizem o mesmo.",
         ),
         notes=(
-            f"Entradas no banco: {_n(chain.entries)}; na cópia externa: "
-            f"{_n(chain.outside_entries)}.",
+            f"Entradas no banco: {number(chain.entries)}; na cópia externa: "
+            f"{number(chain.outside_entries)}.",
             f"Hash da última entrada: {chain.head_hash}",
         ),
     )
@@ -478,13 +490,13 @@ def _compose_kit(kit: IncidentKit) -> _Page:
             "Resolução CD/ANPD nº 15/2024, arts. 6º, 9º e 10; LGPD, art. 48.",
         ),
         is_good=None,
-        verdict=f"Comunicar à ANPD e aos titulares até {_day(kit.notice_due)}: três dias úteis "
+        verdict=f"Comunicar à ANPD e aos titulares até {day(kit.notice_due)}: três dias úteis "
         "desde o conhecimento.",
         tiles=(
-            _Tile(label="titulares, no máximo", value=_n(kit.subjects)),
-            _Tile(label="prazo da comunicação", value=_day(kit.notice_due)),
-            _Tile(label="prazo de agente de pequeno porte", value=_day(kit.small_agent_due)),
-            _Tile(label="guardar o registro até", value=_day(kit.keep_until)),
+            _Tile(label="titulares, no máximo", value=number(kit.subjects)),
+            _Tile(label="prazo da comunicação", value=day(kit.notice_due)),
+            _Tile(label="prazo de agente de pequeno porte", value=day(kit.small_agent_due)),
+            _Tile(label="guardar o registro até", value=day(kit.keep_until)),
         ),
         parts=(
             _subjects_part(kit),
@@ -511,8 +523,11 @@ def _compose_kit(kit: IncidentKit) -> _Page:
 
 
 def _subjects_part(kit: IncidentKit) -> _Part:
-    rows = [(CATEGORIES_PT[one.name], _n(one.subjects), _n(one.records)) for one in kit.categories]
-    rows.append(("Total, sem repetir titulares", _n(kit.subjects), "–"))
+    rows = [
+        (CATEGORIES_PT[one.name], number(one.subjects), number(one.records))
+        for one in kit.categories
+    ]
+    rows.append(("Total, sem repetir titulares", number(kit.subjects), "–"))
     return _Part(
         title="Titulares por categoria de dado",
         intro="Dados presentes agora que já existiam no instante do incidente. Um titular conta em "
@@ -524,7 +539,8 @@ def _subjects_part(kit: IncidentKit) -> _Part:
             has_total=True,
         ),
         notes=(
-            f"Registros em quarentena, cujos titulares não se podem contar: {_n(kit.quarantined)}.",
+            "Registros em quarentena, cujos titulares não se podem contar: "
+            f"{number(kit.quarantined)}.",
         ),
     )
 
@@ -533,8 +549,8 @@ def _gone_part(kit: IncidentKit) -> _Part:
     rows = [
         (
             RULE_TITLES_PT.get(gone.rule, gone.rule),
-            _n(gone.before),
-            _n(gone.since),
+            number(gone.before),
+            number(gone.since),
         )
         for gone in kit.gone
     ]
@@ -542,11 +558,13 @@ def _gone_part(kit: IncidentKit) -> _Part:
         rows.append(
             (
                 f"Anonimizados: {TABLES_PT.get(table, table)}",
-                _n(kit.anonymised_before.get(table, 0)),
-                _n(kit.anonymised_since.get(table, 0)),
+                number(kit.anonymised_before.get(table, 0)),
+                number(kit.anonymised_since.get(table, 0)),
             )
         )
-    rows.append(("Titulares eliminados a pedido", _n(kit.erased_before), _n(kit.erased_since)))
+    rows.append(
+        ("Titulares eliminados a pedido", number(kit.erased_before), number(kit.erased_since))
+    )
     return _Part(
         title="O que já tinha sido eliminado",
         intro="Conforme o registro encadeado. O que foi eliminado antes do incidente não podia ser "
@@ -657,19 +675,11 @@ def _period(line: RuleLine) -> str:
     if not rule.period.amount:
         return "no vencimento"
     one, several = _UNITS_PT[rule.period.unit]
-    return f"{_n(rule.period.amount)} {one if rule.period.amount == 1 else several}"
-
-
-def _n(number: int) -> str:
-    return f"{number:,}".replace(",", ".")
-
-
-def _days(days: int) -> str:
-    return f"{_n(days)} {'dia' if days == 1 else 'dias'}"
+    return count(rule.period.amount, one, several)
 
 
 def _days_left(days: int) -> str:
-    return _days(days) if days >= 0 else f"atrasado há {_days(-days)}"
+    return count(days, "dia") if days >= 0 else f"atrasado há {count(-days, 'dia')}"
 
 
 def _instant(at: datetime) -> str:
@@ -677,41 +687,16 @@ def _instant(at: datetime) -> str:
 
 
 def _day_of(at: datetime) -> str:
-    return _day(at.astimezone(ZONE).date())
-
-
-def _day(day: date) -> str:
-    return day.strftime("%d/%m/%Y")
+    return day(at.astimezone(ZONE).date())
 
 
 # --- Markdown and HTML ----------------------------------------------------------------------------
 
 
-def _md(text: str) -> str:
-    """Text that Markdown leaves as it is."""
-    text = " ".join(text.split()).replace("\\", "\\\\")
-    for sign in "`*_[]<>|#":
-        text = text.replace(sign, f"\\{sign}")
-    return text
-
-
 def _markdown_table(table: _Table) -> str:
     if not table.rows:
-        return f"*{_md(table.empty)}*"
-    lines = [
-        _markdown_row(table.headers),
-        "|" + "|".join("---:" if i in table.numbers else "---" for i in _places(table)) + "|",
-    ]
-    lines += [_markdown_row(row) for row in table.rows]
-    return "\n".join(lines)
-
-
-def _markdown_row(cells: Iterable[str]) -> str:
-    return "| " + " | ".join(_md(cell) for cell in cells) + " |"
-
-
-def _places(table: _Table) -> Sequence[int]:
-    return range(len(table.headers))
+        return f"*{escape_markdown(table.empty)}*"
+    return markdown_table(table.headers, table.rows, table.numbers)
 
 
 def _html_part(part: _Part) -> str:
@@ -726,7 +711,7 @@ def _html_part(part: _Part) -> str:
     if part.listed:
         items = "".join(f"<li>{escape(item)}</li>" for item in part.listed)
         pieces.append(
-            f"<details><summary>{escape(part.listed_title)} ({_n(len(part.listed))})</summary>"
+            f"<details><summary>{escape(part.listed_title)} ({number(len(part.listed))})</summary>"
             f'<ul class="ids">{items}</ul></details>\n'
         )
     pieces.append("</section>\n")
@@ -742,14 +727,14 @@ def _html_table(table: _Table) -> str:
     )
     last = len(table.rows) - 1
     body = "".join(
-        ('<tr class="total">' if table.has_total and number == last else "<tr>")
+        ('<tr class="total">' if table.has_total and place == last else "<tr>")
         + "".join(
             f'<td{_numeric(table, i)} data-label="{escape(table.headers[i])}">'
             f"<span>{escape(cell)}</span></td>"
             for i, cell in enumerate(row)
         )
         + "</tr>\n"
-        for number, row in enumerate(table.rows)
+        for place, row in enumerate(table.rows)
     )
     kind = "wide" if len(table.headers) > _COLUMNS_ON_A_PHONE else "plain"
     drawn = (
@@ -757,7 +742,7 @@ def _html_table(table: _Table) -> str:
     )
     if not table.folded:
         return drawn
-    summary = f"{table.folded} ({_n(len(table.rows))})"
+    summary = f"{table.folded} ({number(len(table.rows))})"
     return f"<details><summary>{escape(summary)}</summary>\n{drawn}</details>\n"
 
 

@@ -15,6 +15,7 @@ from uuid import UUID
 
 from gatte_pipelines.business_time import ZONE
 from gatte_pipelines.errors import PermanentError
+from gatte_pipelines.html_page import page_end, page_start
 from gatte_pipelines.privacy.erasure import (
     STAYS_BECAUSE,
     read_done,
@@ -22,7 +23,6 @@ from gatte_pipelines.privacy.erasure import (
     read_staying,
 )
 from gatte_pipelines.privacy.export import make_folder, written_atomically
-from gatte_pipelines.privacy.export_page import page_end, page_start
 from gatte_pipelines.privacy.external import FILES, count_tasks
 from gatte_pipelines.privacy.subject_requests import (
     RequestKind,

@@ -1,0 +1,1 @@
+"""Certificates: their state, and that nobody's lapses without being told in time."""
