@@ -39,11 +39,14 @@ class BusinessCalendar:
     def __init__(self, state: str) -> None:
         import holidays  # noqa: PLC0415 - half a second, for those who need a calendar
 
-        if state not in holidays.Brazil.subdivisions:
+        try:
+            self._holidays = holidays.country_holidays(
+                "BR", subdiv=state, categories=("public", "optional")
+            )
+        except NotImplementedError:
             raise ConfigurationError(
                 "GATTE_HOLIDAY_STATE must be a Brazilian state in two capital letters, such as SP"
-            )
-        self._holidays = holidays.Brazil(subdiv=state, categories=("public", "optional"))
+            ) from None
 
     def is_business_day(self, day: date) -> bool:
         """Whether people work on a day."""

@@ -20,7 +20,7 @@ from gatte_pipelines.errors import (
     PermanentError,
     RetryableError,
 )
-from gatte_pipelines.messaging.email import SmtpSender, StaffEmail, parse_addresses
+from gatte_pipelines.messaging.email import Email, SmtpSender, parse_addresses
 from gatte_pipelines.redaction import forget_secrets, redact
 from gatte_pipelines.sandbox.smtp import SmtpFault, SmtpStandIn
 
@@ -34,8 +34,8 @@ def mail(
     subject: str = "Execução falhou: não há conexão",
     html: str | None = None,
     key: str = "watchdog.run-1.failed",
-) -> StaffEmail:
-    return StaffEmail(
+) -> Email:
+    return Email(
         to=to, subject=subject, text="A execução falhou às 17h.\n", html=html, message_id=key
     )
 
@@ -271,7 +271,7 @@ def test_addresses_are_read_with_and_without_names() -> None:
     ],
 )
 def test_a_mail_that_cannot_be_written_is_permanent(
-    server: SmtpStandIn, broken: Callable[[], StaffEmail]
+    server: SmtpStandIn, broken: Callable[[], Email]
 ) -> None:
     with pytest.raises(PermanentError):
         sender(server.url).send(broken())
@@ -291,4 +291,4 @@ def test_no_error_shows_an_address(server: SmtpStandIn, fault: SmtpFault) -> Non
 
 
 def test_the_repr_of_a_mail_shows_its_key_only() -> None:
-    assert repr(mail()) == "StaffEmail(message_id='watchdog.run-1.failed')"
+    assert repr(mail()) == "Email(message_id='watchdog.run-1.failed')"

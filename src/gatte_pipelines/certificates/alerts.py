@@ -17,27 +17,28 @@ from typing import TYPE_CHECKING, Any
 from uuid import UUID
 
 import psycopg
-from gatte_pipelines.certificates.evaluation import Evaluated, evaluate
+
+from gatte_pipelines.business_time import BusinessCalendar, business_date
+from gatte_pipelines.certificates import ledger, state
+from gatte_pipelines.certificates.channels import Channel, MailDeliverer
+from gatte_pipelines.certificates.evaluation import Evaluated, evaluate, forget_changes
+from gatte_pipelines.certificates.ledger import OpenStep, open_transaction
 from gatte_pipelines.certificates.policy import AlertPolicy, Recipients, is_open
 from gatte_pipelines.certificates.preview import (
     ClientPreview,
     preview_exact,
     preview_markdown,
 )
-
-from gatte_pipelines.business_time import BusinessCalendar, business_date
-from gatte_pipelines.certificates import ledger, state
-from gatte_pipelines.certificates.channels import Channel, MailDeliverer
-from gatte_pipelines.certificates.ledger import OpenStep, open_transaction
 from gatte_pipelines.certificates.sending import CLIENT, ClientSender, Group, Sent, line_of
 from gatte_pipelines.certificates.sequence import Attempt
 from gatte_pipelines.certificates.staff import News, StaffSender
 from gatte_pipelines.database.engine import psycopg_connection
 from gatte_pipelines.database.plans import Plan, mark_executed, read_plan, store_plan
 from gatte_pipelines.errors import ConfigurationError
-from gatte_pipelines.run_report import DRY_RUN, Outcome, RunReport
+from gatte_pipelines.run_report import DRY_RUN, Outcome, RunReport, reason_pt
 
 if TYPE_CHECKING:
+    import psycopg
     from sqlalchemy import Connection
 
 PIPELINE = "certificate_alerts"
@@ -60,6 +61,14 @@ def refresh_state(connection: Connection, report: RunReport) -> None:
     report.received = report.updated = refreshed.days_changed + refreshed.expired
     if not report.received:
         report.outcome, report.reason = Outcome.SKIPPED, "nothing_to_do"
+
+
+class _TooMuchError(Exception):
+    """What is due needs a person's approval; ends the transaction that found it."""
+
+    def __init__(self, groups: list[Group], reason: str) -> None:
+        super().__init__(reason)
+        self.groups, self.reason = groups, reason
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -190,23 +199,24 @@ class CertificateAlerts:
 
     def _evaluate_unless_much(self, report: RunReport) -> Found | None:
         """Evaluate and commit; None where that needs a person's approval, and nothing is kept."""
-        reason = ""
-        with open_transaction(self._driver, report.as_of) as cursor:
-            found = self._evaluate(cursor, report)
-            if is_open(self._policy, self._calendar, report.as_of):
-                groups = self._groups(report, found.of_clients, found.attempts)
-                reason = self._much(cursor, groups)
-            if reason:
-                raise psycopg.Rollback
-            ledger.make_renewal_leads(cursor, self._policy.renewal_lead_days)
-        if not reason:
-            return found
-        plan_id = self._store_plan(report, groups, reason)
-        report.outcome, report.reason = Outcome.NEEDS_APPROVAL, reason
-        report.received = sum(len(group.steps) for group in groups)
-        _leave(report, Counter({DRY_RUN: report.received}))
-        report.notes += self._plan_notes(plan_id, groups)
-        return None
+        try:
+            with open_transaction(self._driver, report.as_of) as cursor:
+                found = self._evaluate(cursor, report)
+                if is_open(self._policy, self._calendar, report.as_of):
+                    groups = self._groups(report, found.of_clients, found.attempts)
+                    reason = self._much(cursor, groups)
+                    if reason:
+                        raise _TooMuchError(groups, reason)
+                ledger.make_renewal_leads(cursor, self._policy.renewal_lead_days)
+                forget_changes(self._connection)
+        except _TooMuchError as much:
+            plan_id = self._store_plan(report, much.groups, much.reason)
+            report.outcome, report.reason = Outcome.NEEDS_APPROVAL, much.reason
+            report.received = sum(len(group.steps) for group in much.groups)
+            _leave(report, Counter({DRY_RUN: report.received}))
+            report.notes += self._plan_notes(plan_id, much.groups)
+            return None
+        return found
 
     def _evaluate_for(self, report: RunReport, approve: UUID) -> tuple[Plan, Found]:
         """Evaluate and commit; of the clients' steps only those of a plan."""
@@ -225,6 +235,7 @@ class CertificateAlerts:
             mine = [step for key, step in due.items() if key in planned]
             ledger.name_plan(cursor, approve, [step.step_id for step in mine])
             ledger.make_renewal_leads(cursor, self._policy.renewal_lead_days)
+            forget_changes(self._connection)
         return plan, Found(
             evaluated=found.evaluated,
             steps=(*mine, *found.of_staff),
@@ -315,7 +326,7 @@ class CertificateAlerts:
         """Evaluate, show what would be sent, and roll back."""
         is_today = business_date(report.as_of) == business_date(self._now)
         previews: list[ClientPreview] = []
-        with open_transaction(self._driver, report.as_of) as cursor:
+        with open_transaction(self._driver, report.as_of, rehearses=True) as cursor:
             ledger.follow(cursor, self._policy)
             found = self._evaluate(cursor, report, everything=not is_today)
             groups = self._groups(report, found.of_clients, found.attempts)
@@ -324,7 +335,6 @@ class CertificateAlerts:
                 preview = self._preview(cursor, report, group)
                 if preview is not None:
                     previews.append(preview)
-            raise psycopg.Rollback
         self._count(report, found, 0)
         _leave(report, Counter({DRY_RUN: len(found.steps)}))
         report.reason = DRY_RUN
@@ -405,7 +415,7 @@ def _notes(sent: Sent, told: Sent, leads: int) -> list[str]:
         (sent.troubles + told.troubles).items(), key=lambda item: item[0][:2]
     ):
         number = f", código {code}" if code is not None else ""
-        notes.append(f"{words[channel]} recusou {count}: {reason}{number}")
+        notes.append(f"{words[channel]} recusou {count}: {reason_pt(reason)}{number}")
     return notes
 
 

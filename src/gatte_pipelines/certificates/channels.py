@@ -10,19 +10,18 @@ from collections.abc import Sequence
 from typing import Protocol
 from uuid import UUID
 
-from gatte_pipelines.certificates.mail_page import client_email
+from gatte_pipelines.certificates.ledger import Recipient
+from gatte_pipelines.certificates.policy import AlertPolicy
 from gatte_pipelines.certificates.texts import (
     Line,
     button_payloads,
+    client_email,
     template_of,
     template_parameters,
 )
-from gatte_pipelines.messaging.whatsapp import TemplateMessage, other_form
-
-from gatte_pipelines.certificates.ledger import Recipient
-from gatte_pipelines.certificates.policy import AlertPolicy
 from gatte_pipelines.messaging.channels import Outcome, SendResult
 from gatte_pipelines.messaging.email import Email, is_address
+from gatte_pipelines.messaging.whatsapp import TemplateMessage, other_form
 
 
 class Channel(Protocol):

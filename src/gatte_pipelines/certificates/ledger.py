@@ -16,14 +16,14 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 from uuid import UUID
 
-from gatte_pipelines.certificates.policy import AlertPolicy, Answer, answered
-from gatte_pipelines.certificates.texts import parse_payload
-from gatte_pipelines.messaging.whatsapp_errors import classify
 from psycopg.rows import namedtuple_row
 
+from gatte_pipelines.certificates.policy import AlertPolicy, Answer, answered
 from gatte_pipelines.certificates.sequence import Attempt
+from gatte_pipelines.certificates.texts import parse_payload
 from gatte_pipelines.database.statements import read_statements
 from gatte_pipelines.messaging.channels import Outcome, SendResult
+from gatte_pipelines.messaging.whatsapp_errors import NOT_DELIVERED, classify
 
 if TYPE_CHECKING:
     import psycopg
@@ -114,10 +114,15 @@ class Followed:
 
 
 @contextmanager
-def open_transaction(driver: psycopg.Connection, as_of: datetime) -> Iterator[psycopg.Cursor[Any]]:
-    """A transaction at ``as_of``; rows as named tuples."""
-    with driver.transaction(), driver.cursor(row_factory=namedtuple_row) as cursor:
-        cursor.execute(
+def open_transaction(
+    driver: psycopg.Connection, as_of: datetime, *, rehearses: bool = False
+) -> Iterator[psycopg.Cursor[Any]]:
+    """A transaction at ``as_of``; rows as named tuples. One that rehearses is rolled back."""
+    with (
+        driver.transaction(force_rollback=rehearses),
+        driver.cursor(row_factory=namedtuple_row) as cursor,
+    ):
+        driver.execute(
             "select set_config('gatte.as_of', %s, true), "
             "set_config('lock_timeout', %s, true), set_config('jit', 'off', true)",
             [as_of.isoformat(), LOCK_TIMEOUT],
@@ -169,7 +174,7 @@ def _judge_statuses(row: Any) -> tuple[str, SendResult | None]:
     if row.delivered_at is not None:
         return ("read" if row.is_read else "delivered"), None
     if row.has_failed:
-        return "failed", classify(row.error_code or 0, http_status=None, details="")
+        return "failed", classify(row.error_code or NOT_DELIVERED, http_status=None)
     return "accepted", None
 
 

@@ -14,14 +14,13 @@ from datetime import date, datetime, timedelta
 from typing import TYPE_CHECKING
 from uuid import UUID, uuid4
 
-from gatte_pipelines.certificates.texts import Line
-
 from gatte_pipelines.business_time import BusinessCalendar, business_date
 from gatte_pipelines.certificates import ledger
 from gatte_pipelines.certificates.channels import Channel
 from gatte_pipelines.certificates.ledger import OpenStep, Recipient, open_transaction
 from gatte_pipelines.certificates.policy import AlertPolicy
 from gatte_pipelines.certificates.sequence import Attempt, Move, Next, next_move
+from gatte_pipelines.certificates.texts import Line
 from gatte_pipelines.messaging.channels import Outcome, SendResult
 
 if TYPE_CHECKING:

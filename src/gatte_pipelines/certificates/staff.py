@@ -12,16 +12,15 @@ from datetime import date, datetime, timedelta
 from typing import TYPE_CHECKING, Any
 from uuid import UUID, uuid4
 
-from gatte_pipelines.certificates.digest_page import digest_email
-from gatte_pipelines.certificates.texts import Line
-
 from gatte_pipelines.business_time import business_date
 from gatte_pipelines.certificates import digest, ledger
 from gatte_pipelines.certificates.channels import MailDeliverer
+from gatte_pipelines.certificates.digest_page import digest_email
 from gatte_pipelines.certificates.ledger import OpenStep, Untold, open_transaction
 from gatte_pipelines.certificates.policy import AlertPolicy, Recipients
 from gatte_pipelines.certificates.sending import Sent, line_of
 from gatte_pipelines.certificates.sequence import Attempt, Move, next_move
+from gatte_pipelines.certificates.texts import Line
 from gatte_pipelines.messaging.channels import Outcome
 from gatte_pipelines.messaging.email import Email
 

@@ -1,6 +1,6 @@
-"""Sends mails to staff over SMTP.
+"""Sends mails over SMTP, to staff and to clients.
 
-What a mail says and when it is due belongs to whoever sends it; mails to clients do not exist.
+What a mail says and when it is due belongs to whoever sends it.
 """
 
 from __future__ import annotations
@@ -24,6 +24,7 @@ from gatte_pipelines.errors import (
     PermanentError,
     RetryableError,
 )
+from gatte_pipelines.messaging.channels import Outcome, SendResult
 from gatte_pipelines.redaction import register_secret
 
 DEFAULT_PORTS = {"smtp": 25, "smtps": 465, "smtp+starttls": 587}
@@ -34,8 +35,8 @@ _FIRST_PERMANENT_REPLY = 500
 
 
 @dataclass(frozen=True, kw_only=True)
-class StaffEmail:
-    """A mail to GATTE's own people. Its repr shows the key only.
+class Email:
+    """A mail. Its repr shows the key only.
 
     Attributes:
         to: Addresses, at least one.
@@ -56,7 +57,7 @@ class StaffEmail:
 class EmailSender(Protocol):
     """What a domain needs of a way to send mails."""
 
-    def send(self, message: StaffEmail) -> None:
+    def send(self, message: Email) -> None:
         """Send a mail, or raise a `GatteError` that says whether a repeat may succeed."""
 
 
@@ -114,7 +115,7 @@ class SmtpSender:
     def __repr__(self) -> str:
         return f"SmtpSender({self._scheme}://{self._host}:{self._port})"
 
-    def send(self, message: StaffEmail) -> None:
+    def send(self, message: Email) -> None:
         """Send one mail.
 
         After a RetryableError the mail may have been delivered all the same (the reply was lost);
@@ -125,29 +126,55 @@ class SmtpSender:
             PermanentError: A 5xx reply, a mail that cannot be written, or some recipients refused.
             ConfigurationError: The server refuses the password, or its certificate is not trusted.
         """
+        failure = self._send(message)
+        if failure is not None:
+            raise failure.error from None
+
+    def deliver(self, message: Email) -> SendResult:
+        """Send one mail and tell how it ended, whatever the server answers.
+
+        A mail is unknown where the connection ended after its text was sent.
+        """
+        try:
+            failure = self._send(message)
+        except PermanentError:
+            return SendResult(outcome=Outcome.FAILED, reason="bad_request")
+        return SendResult(outcome=Outcome.ACCEPTED) if failure is None else failure.result
+
+    def _send(self, message: Email) -> _Failure | None:
         composed = self._compose(message)
-        error: GatteError
+        is_sending = False
         # The server's replies quote addresses, so they are left behind with their exceptions.
         try:
             with self._connected() as server:
+                is_sending = True
                 refused = server.send_message(composed, from_addr=self._from, to_addrs=message.to)
         except smtplib.SMTPException as exc:
-            error = _error_of_smtp(exc)
+            return _judge_smtp(exc, is_sending=is_sending)
         except ssl.SSLCertVerificationError:
-            error = ConfigurationError("the mail server's certificate is not trusted")
+            return _Failure(
+                ConfigurationError("the mail server's certificate is not trusted"),
+                SendResult(outcome=Outcome.FAILED, reason="refused", stops_channel=True),
+            )
         except OSError as exc:
             error = RetryableError(f"the mail server cannot be reached ({type(exc).__name__})")
+            return _Failure(error, _broken_off(is_sending=is_sending))
         except ValueError as exc:
-            error = PermanentError(f"the mail cannot be written ({type(exc).__name__})")
-        else:
-            if not refused:
-                return
-            error = PermanentError(
-                f"mail {message.message_id}: {len(refused)} of {len(message.to)} recipients refused"
+            return _Failure(
+                PermanentError(f"the mail cannot be written ({type(exc).__name__})"),
+                SendResult(outcome=Outcome.FAILED, reason="bad_email"),
             )
-        raise error from None
+        if not refused:
+            return None
+        return _Failure(
+            PermanentError(
+                f"mail {message.message_id}: {len(refused)} of {len(message.to)} recipients refused"
+            ),
+            # The others have it.
+            SendResult(outcome=Outcome.ACCEPTED),
+        )
 
-    def _compose(self, message: StaffEmail) -> EmailMessage:
+    def _compose(self, message: Email) -> EmailMessage:
         if not message.to:
             raise PermanentError(f"mail {message.message_id}: no recipient")
         if not _MESSAGE_KEY.fullmatch(message.message_id):
@@ -211,16 +238,53 @@ def parse_addresses(text: str, what: str) -> tuple[str, ...]:
         ConfigurationError: There is none, or one is not an address; its text is not shown.
     """
     addresses = tuple(address for _, address in getaddresses([text]))
-    valid = text.isprintable() and all(_is_address(address) for address in addresses)
+    valid = text.isprintable() and all(is_address(address) for address in addresses)
     if not addresses or not valid:
         raise ConfigurationError(f"{what} must be e-mail addresses separated by commas")
     return addresses
 
 
-def _is_address(text: str) -> bool:
+def is_address(text: str) -> bool:
+    """Whether a text is an e-mail address and nothing else."""
     local, at, domain = text.rpartition("@")
     plain = text.isascii() and text.isprintable() and not re.search(r"[\s<>,;]", text)
     return bool(local and at and domain) and plain and parseaddr(text)[1] == text
+
+
+@dataclass(frozen=True)
+class _Failure:
+    """Why a mail was not taken: as an error for whoever tries again, as a result for a ledger."""
+
+    error: GatteError
+    result: SendResult
+
+
+def _broken_off(*, is_sending: bool) -> SendResult:
+    if is_sending:
+        return SendResult(outcome=Outcome.UNKNOWN, reason="unknown")
+    return SendResult(outcome=Outcome.DEFERRED, reason="channel_unreachable")
+
+
+def _judge_smtp(exc: smtplib.SMTPException, *, is_sending: bool) -> _Failure:
+    error = _error_of_smtp(exc)
+    if isinstance(exc, smtplib.SMTPServerDisconnected):
+        return _Failure(error, _broken_off(is_sending=is_sending))
+    code = exc.smtp_code if isinstance(exc, smtplib.SMTPResponseException) else None
+    if isinstance(error, RetryableError):
+        result = SendResult(outcome=Outcome.DEFERRED, reason="rate_limited", error_code=code)
+    elif isinstance(exc, smtplib.SMTPRecipientsRefused):
+        code = max(code for code, _ in exc.recipients.values())
+        result = SendResult(outcome=Outcome.FAILED, reason="recipient_refused", error_code=code)
+    else:
+        result = SendResult(
+            outcome=Outcome.FAILED,
+            reason="token" if isinstance(exc, smtplib.SMTPAuthenticationError) else "refused",
+            error_code=code,
+            # A refused password or sender is refused for every mail.
+            stops_channel=isinstance(error, ConfigurationError)
+            or isinstance(exc, smtplib.SMTPSenderRefused),
+        )
+    return _Failure(error, result)
 
 
 def _error_of_smtp(exc: smtplib.SMTPException) -> GatteError:

@@ -12,7 +12,7 @@ from sqlalchemy import Connection, func, or_, select, update
 from sqlalchemy.dialects.postgresql import insert
 
 from gatte_pipelines.database.pipeline_tables import Run, StaffNotice, SubjectRequest
-from gatte_pipelines.messaging.email import EmailSender, StaffEmail
+from gatte_pipelines.messaging.email import Email, EmailSender
 from gatte_pipelines.run_report import DRY_RUN, Outcome, RunReport
 from gatte_pipelines.watch.policy import (
     INTERRUPTED_AFTER,
@@ -85,7 +85,7 @@ def watch(
         report.outcome, report.reason = Outcome.SKIPPED, "nothing_to_do"
         return
     subject, text = compose(new)
-    sender.send(StaffEmail(to=to, subject=subject, text=text, message_id=_message_id(new)))
+    sender.send(Email(to=to, subject=subject, text=text, message_id=_message_id(new)))
     with connection.begin():
         sent = connection.execute(
             update(StaffNotice)

@@ -1,0 +1,383 @@
+-- name: read_watermark
+select w.value
+from pipeline.watermarks as w
+where w.pipeline = 'certificate_alerts' and w.name = 'evaluated'
+for update;
+
+-- name: write_watermark
+insert into pipeline.watermarks (pipeline, name, value, updated_at)
+values ('certificate_alerts', 'evaluated', %(value)s, pipeline.clock())
+on conflict (pipeline, name) do update
+set value = excluded.value, updated_at = excluded.updated_at;
+
+-- name: create_windows
+-- The current step by type, audience and date of expiry, and the steps that it overtook.
+create temporary table alert_windows (
+    type text not null,
+    audience text not null,
+    expiry_date date not null,
+    threshold smallint not null,
+    higher smallint [] not null,
+    is_new boolean not null
+) on commit drop;
+
+-- name: create_candidates
+create temporary table alert_candidates (
+    certificate_id uuid primary key,
+    service_id uuid not null,
+    user_id uuid not null,
+    type text not null,
+    issued_at timestamptz not null,
+    expires_at timestamptz not null,
+    expiry_date date not null,
+    status text not null,
+    is_lapsing boolean not null
+) on commit drop;
+
+-- name: create_changes
+-- What was written since the last evaluation, as it stood when it was read.
+create temporary table alert_changes (
+    service_id uuid not null,
+    user_id uuid not null,
+    type text not null,
+    version text not null
+) on commit drop;
+
+-- name: read_changes
+insert into alert_changes (service_id, user_id, type, version)
+select
+    c.service_id,
+    c.user_id,
+    c.type,
+    c.xmin::text as version
+from pipeline.certificate_changes as c;
+
+-- name: find_in_windows
+-- By ranges of instants, so that the index on expires_at finds them.
+insert into alert_candidates (
+    certificate_id,
+    service_id,
+    user_id,
+    type,
+    issued_at,
+    expires_at,
+    expiry_date,
+    status,
+    is_lapsing
+)
+select
+    f.id,
+    f.service_id,
+    f.user_id,
+    f.type::text,
+    f.issued_at,
+    f.expires_at,
+    d.expiry_date,
+    f.status::text,
+    false
+from (select distinct w.expiry_date from alert_windows as w where w.is_new) as d
+inner join certificates as f
+    on
+        f.expires_at >= (d.expiry_date::timestamp at time zone 'America/Sao_Paulo')
+        and f.expires_at < ((d.expiry_date + 1)::timestamp at time zone 'America/Sao_Paulo')
+where
+    f.status in ('valid', 'expired')
+    and exists (
+        select from alert_windows as w
+        where w.is_new and w.expiry_date = d.expiry_date and w.type = f.type::text
+    );
+
+-- name: find_lapsing
+insert into alert_candidates (
+    certificate_id,
+    service_id,
+    user_id,
+    type,
+    issued_at,
+    expires_at,
+    expiry_date,
+    status,
+    is_lapsing
+)
+select
+    f.id,
+    f.service_id,
+    f.user_id,
+    f.type::text,
+    f.issued_at,
+    f.expires_at,
+    pipeline.business_date(f.expires_at),
+    f.status::text,
+    true
+from certificates as f
+where
+    f.expires_at >= %(starts_at)s
+    and f.expires_at < %(ends_at)s
+    and f.status in ('valid', 'expired')
+on conflict (certificate_id) do nothing;
+
+-- name: find_newest_lapsed
+-- Before the first evaluation: those without a newer certificate of their kind, the newest first.
+insert into alert_candidates (
+    certificate_id,
+    service_id,
+    user_id,
+    type,
+    issued_at,
+    expires_at,
+    expiry_date,
+    status,
+    is_lapsing
+)
+select
+    f.id,
+    f.service_id,
+    f.user_id,
+    f.type::text,
+    f.issued_at,
+    f.expires_at,
+    pipeline.business_date(f.expires_at),
+    f.status::text,
+    true
+from certificates as f
+where
+    f.expires_at < %(ends_at)s
+    and f.status in ('valid', 'expired')
+    and not exists (
+        select from certificates as n
+        where
+            n.service_id = f.service_id
+            and n.user_id = f.user_id
+            and n.type = f.type
+            and n.expires_at > f.expires_at
+            and n.status in ('valid', 'expired')
+    )
+order by f.expires_at desc, f.id
+limit %(page_size)s
+on conflict (certificate_id) do nothing;
+
+-- name: count_lapsed
+select count(*) as lapsed
+from certificates as f
+where
+    f.expires_at < %(ends_at)s
+    and f.status in ('valid', 'expired')
+    and not exists (
+        select from certificates as n
+        where
+            n.service_id = f.service_id
+            and n.user_id = f.user_id
+            and n.type = f.type
+            and n.expires_at > f.expires_at
+            and n.status in ('valid', 'expired')
+    );
+
+-- name: find_changed
+insert into alert_candidates (
+    certificate_id,
+    service_id,
+    user_id,
+    type,
+    issued_at,
+    expires_at,
+    expiry_date,
+    status,
+    is_lapsing
+)
+select
+    f.id,
+    f.service_id,
+    f.user_id,
+    f.type::text,
+    f.issued_at,
+    f.expires_at,
+    pipeline.business_date(f.expires_at),
+    f.status::text,
+    false
+from alert_changes as c
+inner join certificates as f
+    on c.service_id = f.service_id and c.user_id = f.user_id and c.type = f.type::text
+where f.status in ('valid', 'expired')
+on conflict (certificate_id) do nothing;
+
+-- name: find_groups
+-- All certificates of the groups of the candidates and of open steps that were changed, where there
+-- is more than one.
+select
+    f.service_id,
+    f.user_id,
+    f.type::text as type,
+    array_agg(f.id order by f.id) as ids,
+    array_agg(f.issued_at order by f.id) as issued,
+    array_agg(f.expires_at order by f.id) as expiries,
+    array_agg(f.status::text order by f.id) as statuses
+from (
+    select distinct
+        c.service_id,
+        c.user_id,
+        c.type
+    from alert_candidates as c
+) as g
+inner join certificates as f
+    on g.service_id = f.service_id and g.user_id = f.user_id and g.type = f.type::text
+group by f.service_id, f.user_id, f.type
+having count(*) > 1;
+
+-- name: settle_open
+-- Open steps that do not stand any more.
+with judged as (
+    select
+        s.step_id,
+        case
+            when f.id is null or f.status in ('revoked', 'pending') then 'skipped'
+            when f.expires_at <> s.expires_at or f.id = any(%(replaced)s) then 'renewed'
+            when w.threshold < s.threshold then 'superseded'
+            when
+                w.threshold is null
+                and pipeline.business_date(s.expires_at)
+                < pipeline.business_date(pipeline.clock()) - %(last_days)s::integer
+                then 'lapsed'
+            when
+                w.threshold is null
+                and exists (
+                    select from alert_windows as v
+                    where v.type = f.type::text and v.audience = s.audience
+                ) is false
+                then 'superseded'
+        end as state
+    from pipeline.certificate_steps as s
+    left join certificates as f on s.certificate_id = f.id
+    left join alert_windows as w
+        on
+            f.type::text = w.type
+            and s.audience = w.audience
+            and pipeline.business_date(s.expires_at) = w.expiry_date
+    where s.state = 'due'
+)
+
+update pipeline.certificate_steps as s
+set
+    state = j.state,
+    settled_at = pipeline.clock(),
+    reason = case when j.state = 'skipped' then 'revoked' end
+from judged as j
+where s.step_id = j.step_id and j.state is not null
+returning s.certificate_id, s.state;
+
+-- name: record_due
+insert into pipeline.certificate_steps (
+    step_id,
+    certificate_id,
+    expires_at,
+    threshold,
+    audience,
+    state,
+    reason,
+    due_on,
+    plan_id,
+    recorded_at,
+    settled_at
+)
+select
+    gen_random_uuid(),
+    c.certificate_id,
+    c.expires_at,
+    w.threshold,
+    w.audience,
+    case when c.expires_at < c.issued_at then 'skipped' else 'due' end,
+    case
+        when c.expires_at < c.issued_at then 'bad_dates'
+        when c.certificate_id = any(%(maybe)s) then 'maybe_renewed'
+    end,
+    pipeline.business_date(pipeline.clock()),
+    %(plan_id)s::uuid,
+    pipeline.clock(),
+    case when c.expires_at < c.issued_at then pipeline.clock() end
+from alert_candidates as c
+inner join alert_windows as w on c.type = w.type and c.expiry_date = w.expiry_date
+where not c.is_lapsing and c.certificate_id <> all(%(replaced)s)
+on conflict (certificate_id, expires_at, audience, threshold) do nothing
+returning certificate_id, state;
+
+-- name: record_superseded
+insert into pipeline.certificate_steps (
+    step_id,
+    certificate_id,
+    expires_at,
+    threshold,
+    audience,
+    state,
+    due_on,
+    recorded_at,
+    settled_at
+)
+select
+    gen_random_uuid(),
+    s.certificate_id,
+    s.expires_at,
+    h.threshold,
+    s.audience,
+    'superseded',
+    s.due_on,
+    pipeline.clock(),
+    pipeline.clock()
+from alert_candidates as c
+inner join alert_windows as w on c.type = w.type and c.expiry_date = w.expiry_date
+inner join pipeline.certificate_steps as s
+    on
+        c.certificate_id = s.certificate_id
+        and c.expires_at = s.expires_at
+        and w.audience = s.audience
+        and w.threshold = s.threshold
+cross join unnest(w.higher) as h (threshold)
+where not c.is_lapsing and s.recorded_at = pipeline.clock()
+on conflict (certificate_id, expires_at, audience, threshold) do nothing
+returning certificate_id, state;
+
+-- name: record_lapsed
+insert into pipeline.certificate_steps (
+    step_id,
+    certificate_id,
+    expires_at,
+    threshold,
+    audience,
+    state,
+    due_on,
+    recorded_at,
+    settled_at
+)
+select
+    gen_random_uuid(),
+    c.certificate_id,
+    c.expires_at,
+    -%(last_days)s::integer - 1,
+    'staff',
+    'lapsed',
+    pipeline.business_date(pipeline.clock()),
+    pipeline.clock(),
+    pipeline.clock()
+from alert_candidates as c
+where
+    c.certificate_id <> all(%(replaced)s)
+    and (
+        c.is_lapsing
+        or c.expiry_date < pipeline.business_date(pipeline.clock()) - %(last_days)s::integer
+    )
+on conflict (certificate_id, expires_at, audience, threshold) do nothing
+returning certificate_id, state;
+
+-- name: find_changed_certificates
+select c.certificate_id
+from alert_changes as g
+inner join alert_candidates as c
+    on g.service_id = c.service_id and g.user_id = c.user_id and g.type = c.type;
+
+-- name: forget_changes
+-- Only as they were read: what was written since is met by the next evaluation.
+delete from pipeline.certificate_changes as c
+using alert_changes as g
+where
+    c.service_id = g.service_id
+    and c.user_id = g.user_id
+    and c.type = g.type
+    and c.xmin::text = g.version;
