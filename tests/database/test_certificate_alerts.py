@@ -112,7 +112,9 @@ def test_a_client_whom_no_channel_reaches_stands_in_the_digest(world: AlertWorld
     report = world.run(TODAY)
     assert world.steps(due)[7] == "unreachable"
     assert report.skipped["unreachable"] == 1
-    (digest,) = [mail for mail in world.mailbox.mails if "a vencer" in mail.text]
+    (digest,) = [
+        mail for mail in world.mailbox.mails if mail.text.startswith("Certificados a vencer")
+    ]
     assert "o destinatário não pode receber por este canal" in digest.text
     world.run(TODAY, "13:00")
     assert len(world.mailbox.mails) == 2  # staff and owner, once

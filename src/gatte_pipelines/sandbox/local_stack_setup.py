@@ -15,13 +15,17 @@ from typing import TYPE_CHECKING, Any
 
 from sqlalchemy import text
 
+from gatte_pipelines.business_time import BusinessCalendar
+from gatte_pipelines.certificates.policy import is_open
+from gatte_pipelines.certificates.policy_file import read_alert_policy
 from gatte_pipelines.database import embedded, migrate, roles
 from gatte_pipelines.database.engine import make_engine
 from gatte_pipelines.landing import SUFFIXES, LandingZone
 from gatte_pipelines.sandbox.smtp import SmtpStandIn
 from gatte_pipelines.sandbox.traffic import WHOLE_SHARES, TrafficPlan, write_traffic
+from gatte_pipelines.sandbox.whatsapp import PHONE_NUMBER_ID, WhatsAppStandIn
 from gatte_pipelines.settings import PREFIX, Settings
-from gatte_pipelines.wiring import embedded_id_key
+from gatte_pipelines.wiring import ALERT_POLICY, embedded_id_key
 
 if TYPE_CHECKING:
     from sqlalchemy import URL
@@ -91,6 +95,15 @@ def prepared(settings: Settings, echo: Callable[[str], None]) -> Iterator[Settin
             )
         if not settings.inbound_url:
             LandingZone(settings.landing_url).create()
+        if settings.whatsapp_token is None:
+            landing = None if settings.inbound_url else Path(settings.landing_url)
+            whatsapp = resources.enter_context(WhatsAppStandIn(landing))
+            settings = dataclasses.replace(
+                settings,
+                whatsapp_base_url=whatsapp.url,
+                whatsapp_phone_number_id=PHONE_NUMBER_ID,
+                whatsapp_token=whatsapp.token,
+            )
         yield settings
 
 
@@ -157,6 +170,9 @@ def sample_parameters(name: str, given: Settings, prepared: Settings) -> dict[st
     """
     if name == "nightly":
         return {} if given.is_embedded else None
+    if name == "certificate_alerts":
+        # Nobody's clients are written to by a trial; those of the sample by day alone.
+        return {"dry_run": not (given.is_embedded and _is_open(prepared))}
     if name == "lgpd_subject_request":
         user_id = _read_sample_user(prepared) if given.is_embedded else None
         return None if user_id is None else {"kind": "export", "user_id": user_id}
@@ -169,6 +185,104 @@ def _read_sample_user(settings: Settings) -> str | None:
         found = connection.scalar(text("select min(id::text) from users"))
     return None if found is None else str(found)
 
+
+def _is_open(settings: Settings) -> bool:
+    policy = read_alert_policy(settings.config_folder / ALERT_POLICY)
+    return is_open(policy, BusinessCalendar(settings.holiday_state), datetime.now(UTC))
+
+
+def read_waiting_plan(settings: Settings, pipeline: str) -> str | None:
+    """The newest plan of a pipeline that nobody has approved yet.
+
+    Args:
+        settings: With the URL of the database.
+        pipeline: Whose.
+    """
+    engine = make_engine(settings.database_url or "")
+    with engine.connect() as connection:
+        found = connection.scalar(
+            text(
+                "select plan_id from pipeline.plans where pipeline = :pipeline "
+                "and executed_at is null and expires_at > now() order by made_at desc limit 1"
+            ),
+            {"pipeline": pipeline},
+        )
+    return None if found is None else str(found)
+
+
+# Days from now of the certificates of one sample client each, and of the one who has seven.
+_SAMPLE_DAYS = (0, 1, 6, 7, 14, 15, 29, 30, 58, 60, 61, 200, -1, -7, -20, -45)
+_SAMPLE_MANY = (3, 3, 10, 10, 20, 25, 40)
+_SAMPLE_TYPES = ("e-CNPJ", "e-CPF", "e-NFe", "e-CT")
+
+
+def lay_sample_certificates(settings: Settings, echo: Callable[[str], None]) -> None:
+    """Give sample clients services and certificates, as the chatbot would have written them.
+
+    Only into the embedded database of a home without any: at several steps, some expired, one that
+    was renewed, one client with seven, one client in two with an e-mail address.
+
+    Args:
+        settings: As prepared, with the owner's URL.
+        echo: Told what was laid.
+    """
+    engine = make_engine(settings.migration_database_url or "")
+    with engine.begin() as connection:
+        if connection.scalar(text("select exists (select from certificates)")):
+            return
+        users = connection.scalars(
+            text(
+                "select id from users as u where phone like '+%' and not exists ("
+                "select from pipeline.current_opt_outs as o where o.user_id = u.id "
+                "and o.is_opted_out) order by created_at, id limit :wanted"
+            ),
+            {"wanted": len(_SAMPLE_DAYS) + 2},
+        ).all()
+        rows = [
+            (user, days, _SAMPLE_TYPES[number % 4])
+            for number, (user, days) in enumerate(zip(users, _SAMPLE_DAYS, strict=False))
+        ]
+        rows += [
+            (users[-1], days, _SAMPLE_TYPES[number % 4]) for number, days in enumerate(_SAMPLE_MANY)
+        ]
+        # A renewed one: the old and, issued a week ago, the new.
+        rows += [(users[-2], 10, "e-CNPJ"), (users[-2], 358, "e-CNPJ")]
+        for number, (user, days, kind) in enumerate(rows):
+            connection.execute(
+                text(_SAMPLE_CERTIFICATE),
+                {
+                    "user_id": user,
+                    "days": days,
+                    "type": kind,
+                    "value": 89 + 40 * (number % 5),
+                    "email": f"cliente{number}@example.com" if number % 2 else None,
+                },
+            )
+    echo(f"sample certificates: {len(rows)}")
+
+
+_SAMPLE_CERTIFICATE = """
+with mailed as (
+    update users set email = coalesce(email, :email) where id = :user_id
+),
+kept as (
+    select id from services where user_id = :user_id limit 1
+),
+made as (
+    insert into services (id, user_id, name, plan, status, contracted_at, monthly_value)
+    select gen_random_uuid(), :user_id, 'LC Web Profissional', 'profissional', 'active',
+        now() - interval '400 days', :value
+    where not exists (select from kept)
+    returning id
+)
+insert into certificates (
+    id, service_id, user_id, type, issued_at, expires_at, days_to_expire, status, alert_sent
+)
+select gen_random_uuid(), id, :user_id, cast(:type as certificate_type),
+    now() + cast(:days as integer) * interval '1 day' - interval '365 days',
+    now() + cast(:days as integer) * interval '1 day', 0, 'valid', false
+from (select id from kept union all select id from made) as s
+"""
 
 # What `make run` shows of the database, in its order.
 _CONTENTS = {
@@ -188,6 +302,12 @@ _CONTENTS = {
     "trocas de número ou de id": "select count(*) from pipeline.identity_changes",
     "clientes que eram dois": "select count(*) from pipeline.user_merges",
     "descadastros": "select count(*) from pipeline.current_opt_outs where is_opted_out",
+    "certificados": "select count(*) from certificates",
+    "avisos a clientes": (
+        "select count(*) from pipeline.alert_messages where audience = 'client' "
+        "and state in ('accepted', 'delivered', 'read')"
+    ),
+    "leads de renovação": "select count(*) from leads where source = 'certificado_vencendo'",
     "em quarentena": "select count(*) from pipeline.quarantine",
 }
 
