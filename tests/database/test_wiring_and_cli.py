@@ -58,6 +58,8 @@ def gatte(inbound: Inbound, *arguments: str, **environment: str) -> Any:
 
 def test_the_registry_has_the_pipelines_of_this_project() -> None:
     assert set(OPERATIONS) == {
+        "certificate_alerts",
+        "certificate_state",
         "inbound_messages",
         "lgpd_retention",
         "lgpd_subject_request",
