@@ -207,7 +207,7 @@ class CertificateAlerts:
                     reason = self._much(cursor, groups)
                     if reason:
                         raise _TooMuchError(groups, reason)
-                ledger.make_renewal_leads(cursor, self._policy.renewal_lead_days)
+                self._make_leads(cursor, found)
                 forget_changes(self._connection)
         except _TooMuchError as much:
             plan_id = self._store_plan(report, much.groups, much.reason)
@@ -234,13 +234,16 @@ class CertificateAlerts:
                 )
             mine = [step for key, step in due.items() if key in planned]
             ledger.name_plan(cursor, approve, [step.step_id for step in mine])
-            ledger.make_renewal_leads(cursor, self._policy.renewal_lead_days)
+            self._make_leads(cursor, found)
             forget_changes(self._connection)
         return plan, Found(
             evaluated=found.evaluated,
             steps=(*mine, *found.of_staff),
             attempts=found.attempts,
         )
+
+    def _make_leads(self, cursor: psycopg.Cursor[Any], found: Found) -> None:
+        ledger.make_renewal_leads(cursor, found.evaluated.touched, self._policy.renewal_lead_days)
 
     # -- approval
 

@@ -99,7 +99,7 @@ def evaluate(
         }
         settled: Counter[str] = Counter()
         touched: set[UUID] = set()
-        for name in ("settle_open", "record_due", "record_superseded", "record_lapsed"):
+        for name in ("settle_open", "record_due", "record_lapsed"):
             if name == "record_lapsed" and everything:
                 continue
             cursor.execute(_SQL[name], parameters)

@@ -352,9 +352,13 @@ def find_steps_of_plan(
     return {(row.certificate_id, row.expires_at, row.threshold) for row in cursor.fetchall()}
 
 
-def make_renewal_leads(cursor: psycopg.Cursor[Any], lead_days: int) -> tuple[int, int]:
+def make_renewal_leads(
+    cursor: psycopg.Cursor[Any], certificate_ids: Collection[UUID], lead_days: int
+) -> tuple[int, int]:
     """Leads for what this transaction found to expire soon: leads made, certificates in leads."""
-    cursor.execute(_SQL["make_renewal_leads"], {"lead_days": lead_days})
+    cursor.execute(
+        _SQL["make_renewal_leads"], {"ids": sorted(certificate_ids), "lead_days": lead_days}
+    )
     row = cursor.fetchone()
     return (row.leads, row.certificates) if row is not None else (0, 0)
 

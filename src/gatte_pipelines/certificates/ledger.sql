@@ -365,7 +365,8 @@ with wanted as (
     from pipeline.certificate_steps as s
     inner join certificates as f on s.certificate_id = f.id and s.expires_at = f.expires_at
     where
-        s.audience = 'client'
+        s.certificate_id = any(%(ids)s)
+        and s.audience = 'client'
         and s.threshold <= %(lead_days)s
         and s.state in ('due', 'answered')
         and s.recorded_at = pipeline.clock()

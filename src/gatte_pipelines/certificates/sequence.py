@@ -13,6 +13,10 @@ from enum import StrEnum
 from uuid import UUID
 
 
+OBSTACLES = frozenset({"no_phone", "no_email", "bad_email"})
+"""Why a channel could not even be tried for a client."""
+
+
 class Move(StrEnum):
     """What to do with a step now.
 
@@ -92,7 +96,8 @@ def next_move(
                 return Next(move=Move.WAIT, reason="waiting")
             last = "unknown"
         elif attempt.state == "failed":
-            last = attempt.reason or last
+            # Where one channel refused, that says more than that there is no other.
+            last = last if attempt.reason in OBSTACLES else attempt.reason or last
         else:
             return Next(move=Move.WAIT, reason="accepted")
     return Next(move=Move.GIVE_UP, reason=last)
