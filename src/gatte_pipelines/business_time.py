@@ -11,6 +11,7 @@ ZONE = ZoneInfo("America/Sao_Paulo")
 """The zone of every business date; SQL says the same in ``pipeline.business_date``."""
 
 _SATURDAY = 5
+_STATE_LETTERS = 2
 _DAY = timedelta(days=1)
 # Optional by law, and closed in practice: Carnival, Corpus Christi, the eves. Civil servants alone
 # have this one.
@@ -40,6 +41,8 @@ class BusinessCalendar:
         import holidays  # noqa: PLC0415 - half a second, for those who need a calendar
 
         try:
+            if len(state) != _STATE_LETTERS:  # the library also knows names
+                raise NotImplementedError
             self._holidays = holidays.country_holidays(
                 "BR", subdiv=state, categories=("public", "optional")
             )
