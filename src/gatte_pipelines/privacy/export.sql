@@ -283,6 +283,29 @@ from certificates as f
 where f.user_id = any(%(users)s)
 order by f.issued_at, f.id;
 
+-- name: certificate_alerts
+-- What the person was told of certificates, by what, and what they answered.
+select
+    f.type,
+    s.expires_at,
+    m.channel,
+    m.state,
+    m.intended_at,
+    m.delivered_at,
+    (
+        select a.answer
+        from pipeline.certificate_answers as a
+        where a.certificate_id = s.certificate_id and a.expires_at = s.expires_at
+        order by a.answered_at desc, a.reply_id desc
+        limit 1
+    ) as answer
+from certificates as f
+inner join pipeline.certificate_steps as s on f.id = s.certificate_id
+inner join pipeline.certificate_attempts as t on s.step_id = t.step_id
+inner join pipeline.alert_messages as m on t.attempt_id = m.attempt_id
+where f.user_id = any(%(users)s) and s.audience = 'client'
+order by m.intended_at, s.step_id;
+
 -- name: opt_outs
 select
     o.chosen_at,

@@ -233,6 +233,20 @@ SECTIONS: tuple[Section, ...] = (
         },
     ),
     Section(
+        name="certificate_alerts",
+        title="Avisos de vencimento",
+        intro="Os avisos que enviamos sobre os seus certificados, e o que você respondeu.",
+        labels={
+            "type": "Tipo",
+            "expires_at": "Vencimento",
+            "channel": "Canal",
+            "state": "Situação",
+            "intended_at": "Enviado",
+            "delivered_at": "Entregue",
+            "answer": "Sua resposta",
+        },
+    ),
+    Section(
         name="requests",
         title="Seus pedidos sobre dados pessoais",
         intro="Pedidos pela LGPD, com prazo de quinze dias.",
@@ -425,6 +439,18 @@ _WORDS = {
     "hold": "guarda determinada pelo encarregado",
     "all": "todas as mensagens",
     "marketing_messages": "promoções",
+    "whatsapp": "WhatsApp",
+    "email": "e-mail",
+    "intended": "sem confirmação",
+    "deferred": "adiado",
+    "unknown": "sem confirmação",
+    "accepted": "enviado",
+    "delivered": "entregue",
+    "read": "lido",
+    "failed": "não entregue",
+    "renew": "quero renovar",
+    "renewed": "já renovei",
+    "later": "lembrar depois",
     "pipedrive": "Pipedrive",
     "google_calendar": "Google Agenda",
 }
@@ -444,6 +470,8 @@ _CODES = frozenset(
         "basis",
         "category",
         "system",
+        "channel",
+        "answer",
     }
 )
 _HISTORY_CODES = _CODES | {"old_value", "new_value"}
