@@ -187,9 +187,9 @@ def do_bare(server: embedded.EmbeddedServer, database: str) -> int:
 
 @contextmanager
 def database_time() -> Iterator[list[float]]:
-    """Seconds spent in statements, as the client sees them."""
+    """Seconds spent in statements and copies, as the client sees them."""
     spent: list[float] = []
-    execute = psycopg.Cursor.execute
+    execute, copy_in = psycopg.Cursor.execute, psycopg.Cursor.copy
 
     def timed(self: Any, *arguments: Any, **options: Any) -> Any:
         started = time.perf_counter()
@@ -198,11 +198,20 @@ def database_time() -> Iterator[list[float]]:
         finally:
             spent.append(time.perf_counter() - started)
 
+    @contextmanager
+    def timed_copy(self: Any, *arguments: Any, **options: Any) -> Iterator[psycopg.Copy]:
+        started = time.perf_counter()
+        with copy_in(self, *arguments, **options) as rows:
+            yield rows
+        spent.append(time.perf_counter() - started)
+
     psycopg.Cursor.execute = timed  # type: ignore[method-assign]
+    psycopg.Cursor.copy = timed_copy  # type: ignore[method-assign,assignment]
     try:
         yield spent
     finally:
         psycopg.Cursor.execute = execute  # type: ignore[method-assign]
+        psycopg.Cursor.copy = copy_in  # type: ignore[method-assign]
 
 
 def timed(work: Any) -> tuple[float, int]:
