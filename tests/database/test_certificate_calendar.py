@@ -57,7 +57,7 @@ class Scenario:
     has_email: tuple[bool, ...]
     certs: tuple[Cert, ...]
     run_days: tuple[int, ...]
-    follows_up: bool
+    second_run: str
     answers: tuple[str, ...]
     later: tuple[str, ...]
     events: tuple[Event, ...]
@@ -85,7 +85,8 @@ def scenarios(draw: st.DrawFn) -> Scenario:
         has_email=tuple(draw(st.lists(st.booleans(), min_size=clients, max_size=clients))),
         certs=tuple(certs),
         run_days=tuple(sorted(draw(st.sets(st.integers(0, HORIZON - 1), min_size=4, max_size=12)))),
-        follows_up=draw(st.booleans()),
+        # Before and after what is unknown is given up.
+        second_run=draw(st.sampled_from(("", "10:00", "13:00"))),
         answers=tuple(
             draw(
                 st.lists(
@@ -359,8 +360,8 @@ class Stage:
             on = START + timedelta(days=day)
             if day in self.scenario.run_days:
                 self._run(on, "08:30")
-                if self.scenario.follows_up:
-                    self._run(on, "13:00")
+                if self.scenario.second_run:
+                    self._run(on, self.scenario.second_run)
             for event in events[day]:
                 self._happen(event, on)
 
