@@ -557,6 +557,17 @@ def test_a_blocking_basis_exempts_a_dormant_user_and_is_told(
 
 
 @pytest.mark.parametrize(
+    ("status", "is_exempt"),
+    [("active", True), ("suspended", True), ("trial", True), ("cancelled", False)],
+)
+def test_a_client_of_a_contract_that_runs_is_exempt(
+    free: Connection, dormant: Client, status: str, is_exempt: bool
+) -> None:
+    set_row(free, "services", dormant["services"], {"status": status})
+    assert {found.check for found in rules(free)} == (set() if is_exempt else {"users_inactive"})
+
+
+@pytest.mark.parametrize(
     ("table", "values"),
     [
         ("certificates", {"status": "revoked", "expires_at": AS_OF + DAY}),

@@ -309,6 +309,21 @@ def test_what_keeps_a_user_is_told_per_row_and_ends_with_it(officer: Officer, ba
     assert officer.one("select count(*) from pipeline.retention_exemptions") == 0
 
 
+@pytest.mark.parametrize(
+    ("status", "is_gone"),
+    [("active", False), ("suspended", False), ("trial", False), ("cancelled", True)],
+)
+def test_only_a_cancelled_service_lets_its_client_go(
+    officer: Officer, status: str, is_gone: bool
+) -> None:
+    user = old_user(officer)
+    # Past its expiry: nobody has ended it all the same.
+    _service(officer, user, status=status, expires_at=NOW - 5 * YEAR)
+    report = officer.run()
+    assert report.skipped == ({} if is_gone else {"active_service": 1})
+    assert (officer.one("select name from users where id = :u", u=user) is None) is is_gone
+
+
 TOKEN = {"login_token": "t"}
 
 

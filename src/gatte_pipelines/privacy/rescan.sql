@@ -376,6 +376,7 @@ judged as (
         d.*,
         nullif(concat_ws(
             '+',
+            -- Whatever is not cancelled is a contract that runs (decision 0008).
             case
                 when exists (
                     select from services as s

@@ -687,9 +687,10 @@ select
     p.last_at,
     array_remove(
         array[
+            -- A contract that is suspended or on trial runs, and so would one of a state to come.
             case when exists (
                 select from services as s
-                where s.user_id = p.id and s.status = 'active'
+                where s.user_id = p.id and s.status <> 'cancelled'
             ) then 'active_service' end,
             case when exists (
                 select from certificates as c
