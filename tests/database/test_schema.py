@@ -21,7 +21,7 @@ from gatte_pipelines.database.names import NINE
 from gatte_pipelines.database.pipeline_tables import PipelineBase
 from gatte_pipelines.database.tables import ENUMS, Base
 from gatte_pipelines.errors import ConfigurationError
-from gatte_pipelines.personal_data import CATALOGUE, is_reportable
+from gatte_pipelines.personal_data import CATALOGUE, VIEWS, is_reportable
 from tests.postgres import PostgresServer, TestDatabase
 
 MakeDatabase = Callable[..., AbstractContextManager[TestDatabase]]
@@ -164,8 +164,15 @@ def test_an_unlisted_column_would_be_found(database: TestDatabase, kind: str) ->
 def test_the_catalogue_names_every_table_of_both_schemas() -> None:
     tables = {f"public.{name}" for name in Base.metadata.tables}
     tables |= set(PipelineBase.metadata.tables)
-    views = {"pipeline.message_delivery", "pipeline.current_opt_outs"}
-    assert set(CATALOGUE) == tables | views | {"pipeline.alembic_version"}
+    assert set(CATALOGUE) == tables | set(VIEWS) | {"pipeline.alembic_version"}
+
+
+def test_the_views_are_those_of_the_catalogue(database: TestDatabase) -> None:
+    with database.connect("owner") as connection:
+        views = connection.scalars(
+            text("select 'pipeline.' || viewname from pg_views where schemaname = 'pipeline'")
+        )
+        assert set(views) == set(VIEWS)
 
 
 def test_a_column_is_reportable_unless_it_is_personal_or_secret() -> None:
