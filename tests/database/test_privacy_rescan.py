@@ -103,7 +103,13 @@ def plant_button(connection: Connection, column: str, at: datetime) -> Any:
         content="",
         created_at=at,
     )
-    put(connection, "pipeline.button_replies", message_id=message, payload=VALUE)
+    put(
+        connection,
+        "pipeline.button_replies",
+        message_id=message,
+        payload=VALUE,
+        pressed_at=at,
+    )
     return message
 
 

@@ -431,6 +431,8 @@ def test_our_own_records_go_at_their_time(officer: Officer) -> None:
             "cast('{}' as jsonb), :at, :at + interval '90 days')",
             "insert into pipeline.message_reactions (message_id, reacted_at, reaction_id, emoji) "
             "values (gen_random_uuid(), :at, gen_random_uuid(), 'x')",
+            "insert into pipeline.button_replies (message_id, payload, pressed_at) "
+            "values (gen_random_uuid(), 'x', :at)",
             at=at,
         )
     officer.run()
@@ -445,6 +447,10 @@ def test_our_own_records_go_at_their_time(officer: Officer) -> None:
     assert officer.rows("select emoji from pipeline.message_reactions order by 1") == [
         ("x",),
         (None,),
+    ]
+    assert officer.rows("select payload from pipeline.button_replies order by pressed_at") == [
+        (None,),
+        ("x",),
     ]
 
 

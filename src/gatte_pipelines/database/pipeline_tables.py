@@ -422,12 +422,13 @@ class ButtonReplyRow(PipelineBase):
     message_id: Mapped[UUID] = mapped_column(primary_key=True)
     context_id: Mapped[UUID | None] = mapped_column()
     payload: Mapped[str | None] = mapped_column(Text)
+    pressed_at: Mapped[datetime] = mapped_column(Timestamp)
 
     __table_args__ = (
         Index("button_replies_context_id_idx", "context_id"),
         Index(
-            "button_replies_payload_idx",
-            "message_id",
+            "button_replies_pressed_at_idx",
+            "pressed_at",
             postgresql_where=text("payload is not null"),
         ),
         Index(

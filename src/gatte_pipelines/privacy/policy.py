@@ -356,7 +356,7 @@ _KINDS: dict[str, _Kind] = {
     ),
     "button_replies_payload": _timed(
         "pipeline.button_replies",
-        "message_created_at",
+        "pressed_at",
         Action.CLEAR,
         "payload",
         copies_messages=True,

@@ -159,43 +159,44 @@ set emoji = null
 where ctid = any(%(tids)s::tid[]);
 
 -- name: due_button_replies_payload
--- One whose message is gone has no instant from which it could ever be due: it is too old.
 select
     count(*),
-    min(m.created_at),
-    coalesce(bit_xor(hashtextextended(b.message_id::text, 0)), 0)
-from pipeline.button_replies as b
-left join messages as m on b.message_id = m.id
+    min(pressed_at),
+    coalesce(bit_xor(hashtextextended(message_id::text, 0)), 0)
+from pipeline.button_replies
 where
-    b.payload is not null
-    and (m.id is null or m.created_at < pipeline.clock() - %(period)s::interval)
-    and coalesce(
-        m.conversation_id not in (select h.conversation_id from held_conversations as h), true
-    )
-    and b.message_id not in (select h.row_id from held_rows as h);
+    payload is not null
+    and pressed_at < pipeline.clock() - %(period)s::interval
+    and message_id not in (select h.row_id from held_rows as h)
+    and message_id not in (
+        select m.id
+        from held_conversations as h
+        inner join messages as m on h.conversation_id = m.conversation_id
+    );
 
 -- name: take_button_replies_payload
 select
     array_agg(t.ctid)::text,
     count(*),
-    min(t.created_at),
-    max(t.created_at)
+    min(t.pressed_at),
+    max(t.pressed_at)
 from (
     select
         b.ctid,
-        coalesce(m.created_at, pipeline.clock()) as created_at
+        b.pressed_at
     from pipeline.button_replies as b
-    left join messages as m on b.message_id = m.id
     where
         b.payload is not null
-        and (m.id is null or m.created_at < pipeline.clock() - %(period)s::interval)
-        and coalesce(
-            m.conversation_id not in (select h.conversation_id from held_conversations as h), true
-        )
+        and b.pressed_at < pipeline.clock() - %(period)s::interval
         and b.message_id not in (select h.row_id from held_rows as h)
-    order by m.created_at
+        and b.message_id not in (
+            select m.id
+            from held_conversations as h
+            inner join messages as m on h.conversation_id = m.conversation_id
+        )
+    order by b.pressed_at
     limit %(limit)s
-    for no key update of b skip locked
+    for no key update skip locked
 ) as t;
 
 -- name: apply_button_replies_payload
