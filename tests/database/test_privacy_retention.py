@@ -589,6 +589,34 @@ def test_another_policy_shows_its_impact_before_it_acts(
     assert changed.run().reason == "nothing_to_do"
 
 
+def test_a_lower_ceiling_of_leads_shows_its_impact_before_it_acts(
+    officer: Officer, tmp_path: Path, repository: Path
+) -> None:
+    user = add(officer, "users", created_at=NOW - 4 * YEAR, updated_at=NOW)
+    officer.change(
+        "insert into pipeline.user_activity (user_id, last_at) values (:u, now())", u=user
+    )
+    # Alive by what the client wrote: only the ceiling ends them.
+    for years in (3.5, 3.2, 2.5):
+        add(officer, "leads", user_id=user, created_at=NOW - years * YEAR)
+    officer.run()
+    config = tmp_path / "config"
+    shutil.copytree(repository / "config", config)
+    policy = config / "retention.yaml"
+    text_before = policy.read_text("utf-8")
+    policy.write_text(text_before.replace("ceiling: 4 years", "ceiling: 3 years", 1), "utf-8")
+    changed = Officer(officer.database, config=config)
+    report = changed.run()
+    assert (report.outcome, report.reason) == (Outcome.NEEDS_APPROVAL, "policy_changed")
+    told = "política alterada em leads_inactive_ceiling: 4 years → 3 years: +2 linhas vencidas"
+    assert told in report.notes
+    gone = "select count(*) from leads where phone like '~x%'"
+    assert officer.one(gone) == 0
+    changed.run(approve=str(officer.one("select plan_id from pipeline.plans")))
+    assert officer.one(gone) == 2
+    assert changed.run().outcome is not Outcome.NEEDS_APPROVAL
+
+
 # --- Instants ----------------------------------------------------------------------------------
 
 

@@ -22,7 +22,7 @@ from gatte_pipelines.privacy.policy import (
     Period,
     Policy,
     PolicyChange,
-    compare_periods,
+    compare_limits,
     parse_policy,
     shorten,
 )
@@ -757,7 +757,7 @@ def _with(policy: Policy, name: str, period: Period | None) -> Policy:
 
 
 def test_the_same_policy_has_no_changes(policy: Policy) -> None:
-    assert compare_periods(policy.periods(), policy) == ()
+    assert compare_limits(policy.limits(), policy) == ()
 
 
 @pytest.mark.parametrize(
@@ -771,29 +771,47 @@ def test_the_same_policy_has_no_changes(policy: Policy) -> None:
 def test_a_change_says_in_which_direction(
     policy: Policy, period: Period | None, direction: Direction
 ) -> None:
-    (found,) = compare_periods(policy.periods(), _with(policy, "messages_content", period))
+    (found,) = compare_limits(policy.limits(), _with(policy, "messages_content", period))
     after = period.interval if period else ""
     assert found == PolicyChange(
-        rule="messages_content", before="90 days", after=after, direction=direction
+        limit="messages_content", before="90 days", after=after, direction=direction
     )
 
 
+def test_a_ceiling_that_ends_a_period_is_a_change_and_one_that_only_bounds_it_is_none(
+    policy: Policy,
+) -> None:
+    def lowered(name: str, ceiling: Period | None) -> Policy:
+        rules = (replace(r, ceiling=ceiling) if r.name == name else r for r in policy.rules)
+        return replace(policy, rules=tuple(rules))
+
+    limit = "leads_inactive_ceiling"
+    assert compare_limits(policy.limits(), lowered("leads_inactive", Period(3, "years"))) == (
+        PolicyChange(limit=limit, before="4 years", after="3 years", direction=Direction.SHORTER),
+    )
+    assert compare_limits(policy.limits(), lowered("leads_inactive", None)) == (
+        PolicyChange(limit=limit, before="4 years", after="", direction=Direction.LONGER),
+    )
+    # The period is the same, so the same rows go.
+    assert compare_limits(policy.limits(), lowered("login_tokens_unused", None)) == ()
+
+
 def test_the_same_length_in_other_words_is_no_change(policy: Policy) -> None:
-    assert compare_periods(policy.periods() | {"users_inactive": "60 months"}, policy) == ()
+    assert compare_limits(policy.limits() | {"users_inactive": "60 months"}, policy) == ()
 
 
 def test_rules_that_came_and_went_are_changes(policy: Policy) -> None:
-    before = policy.periods() | {"gone": "1 days"}
+    before = policy.limits() | {"gone": "1 days"}
     del before["mail"]
-    assert compare_periods(before, policy) == (
-        PolicyChange(rule="gone", before="1 days", after=None, direction=Direction.REMOVED),
-        PolicyChange(rule="mail", before=None, after="30 days", direction=Direction.ADDED),
+    assert compare_limits(before, policy) == (
+        PolicyChange(limit="gone", before="1 days", after=None, direction=Direction.REMOVED),
+        PolicyChange(limit="mail", before=None, after="30 days", direction=Direction.ADDED),
     )
 
 
 def test_a_limit_where_there_was_none_is_shorter(policy: Policy) -> None:
-    before = policy.periods() | {"mail": ""}
-    (found,) = compare_periods(before, policy)
+    before = policy.limits() | {"mail": ""}
+    (found,) = compare_limits(before, policy)
     assert found.direction is Direction.SHORTER
 
 

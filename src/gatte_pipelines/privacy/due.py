@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 from uuid import UUID
 
 from gatte_pipelines.database.statements import read_statements
-from gatte_pipelines.privacy.policy import Policy, Rule
+from gatte_pipelines.privacy.policy import MAX_PERIOD_YEARS, Policy, Rule, ceiling_key
 
 if TYPE_CHECKING:
     import psycopg
@@ -91,12 +91,12 @@ class DueFinder:
     Args:
         policy: What is kept for how long.
         files: The file stores of the policy.
-        periods: Other periods than the policy's, by rule; to tell what a change of it means.
+        limits: Other limits than the policy's, by name; to tell what a change of it means.
     """
 
     policy: Policy
     files: Sequence[FileStore]
-    periods: Mapping[str, str] = field(default_factory=dict)
+    limits: Mapping[str, str] = field(default_factory=dict)
 
     def find(self, cursor: psycopg.Cursor[Any]) -> dict[str, Due]:
         """What every rule finds, leads before users: a lead past its time keeps nobody."""
@@ -127,8 +127,7 @@ class DueFinder:
             name: Of ``PEOPLE_RULES``.
             ids: Only these; None for all.
         """
-        leads = self.policy.rule("leads_inactive")
-        ceiling = leads.ceiling.interval if leads.ceiling else "100 years"
+        ceiling = self.ceiling("leads_inactive")
         cursor.execute(
             SQL[f"judge_{PEOPLE_RULES[name]}"],
             {
@@ -148,11 +147,17 @@ class DueFinder:
 
     def period(self, name: str) -> str:
         """The period of a rule, as PostgreSQL takes it."""
-        if name in self.periods:
-            return self.periods[name]
+        if name in self.limits:
+            return self.limits[name]
         period = self.policy.rule(name).period
         assert period is not None  # noqa: S101 - the policy's parser sees to it
         return period.interval
+
+    def ceiling(self, name: str) -> str:
+        """The ceiling of a rule that one ends, as PostgreSQL takes it."""
+        ceiling = self.policy.rule(name).ceiling
+        found = ceiling.interval if ceiling else ""
+        return self.limits.get(ceiling_key(name), found) or f"{MAX_PERIOD_YEARS} years"
 
     def cutoff(self, cursor: psycopg.Cursor[Any], rule: Rule) -> datetime:
         """The instant before which a rule's rows are past their time."""

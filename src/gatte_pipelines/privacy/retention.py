@@ -45,7 +45,7 @@ from gatte_pipelines.privacy.people import (
     probe_old_values,
     read_old_values,
 )
-from gatte_pipelines.privacy.policy import Policy, PolicyChange, Rule, compare_periods
+from gatte_pipelines.privacy.policy import Policy, PolicyChange, Rule, compare_limits
 from gatte_pipelines.privacy.rescan import Leftover, rescan_people, rescan_rules
 from gatte_pipelines.run_report import Outcome, RunReport
 
@@ -219,9 +219,9 @@ class Retention:
             )
 
     def _changes(self, cursor: psycopg.Cursor[Any]) -> tuple[PolicyChange, ...]:
-        """How the periods differ from those last carried out; none before the first run."""
+        """How the limits differ from those last carried out; none before the first run."""
         known = _read_watermark(cursor, _KNOWN_SINCE)
-        return () if known is None else compare_periods(json.loads(known), self.policy)
+        return () if known is None else compare_limits(json.loads(known), self.policy)
 
     def _needs_approval(
         self, driver: psycopg.Connection, as_of: datetime, result: RetentionResult
@@ -296,14 +296,17 @@ class Retention:
         change: PolicyChange,
         rules: Mapping[str, RuleResult],
     ) -> str:
-        """What a changed period means in rows, where the database can tell."""
-        said = f"política alterada em {change.rule}: {change.before or '–'} → {change.after or '–'}"
-        if change.rule not in rules or not change.before or change.rule not in COUNTED_RULES:
+        """What a changed limit means in rows, where the database can tell."""
+        said = (
+            f"política alterada em {change.limit}: {change.before or '–'} → {change.after or '–'}"
+        )
+        rule = change.limit.removesuffix("_ceiling")
+        if rule not in rules or not change.before or rule not in COUNTED_RULES:
             return said
-        finder = replace(self.finder, periods={change.rule: change.before})
+        finder = replace(self.finder, limits={change.limit: change.before})
         with open_step(driver, as_of) as cursor:
-            before = finder.count(cursor, change.rule).count
-        return f"{said}: {rules[change.rule].due.count - before:+d} linhas vencidas"
+            before = finder.count(cursor, rule).count
+        return f"{said}: {rules[rule].due.count - before:+d} linhas vencidas"
 
     # --- Destruction ---------------------------------------------------------------------------
 
@@ -342,16 +345,14 @@ class Retention:
         self._tell(report, result)
 
     def _record_policy(self, driver: psycopg.Connection) -> None:
-        """Remember the periods carried out, so that a change of them is seen before it acts."""
-        periods = self.policy.periods()
-        text = json.dumps(periods, sort_keys=True)
+        """Remember the limits carried out, so that a change of them is seen before it acts."""
+        limits = self.policy.limits()
+        text = json.dumps(limits, sort_keys=True)
         with driver.transaction(), driver.cursor() as cursor:
             known = _read_watermark(cursor, _KNOWN_SINCE)
         if known == text:
             return
-        self.ledger.append(
-            "policy", {"digest": self.policy.digest, "periods": periods}, at=self.now
-        )
+        self.ledger.append("policy", {"digest": self.policy.digest, "periods": limits}, at=self.now)
         with driver.transaction(), driver.cursor() as cursor:
             _write_watermark(cursor, _KNOWN_SINCE, text)
 
