@@ -150,6 +150,7 @@ CATALOGUE: dict[str, dict[str, Kind]] = {
         "parameters": _PLAIN,  # enumerations, instants and ids
         "contents": _PLAIN,  # counts and checksums of ids
         "reason": _PLAIN,
+        "progress": _PLAIN,
     },
     "pipeline.privacy_ledger": {"entry": _PLAIN, "previous_hash": _PLAIN, "hash": _PLAIN},
     "pipeline.retention_holds": {

@@ -662,7 +662,9 @@ def test_the_kill_switch_stops_a_run_at_its_next_step(
     assert officer.one("select count(*) from messages where content = ''") == 4
 
 
-def _run_stopping(officer: Officer, steps: int, act: Callable[[Connection], None]) -> RunReport:
+def _run_stopping(
+    officer: Officer, steps: int, act: Callable[[Connection], None], **options: Any
+) -> RunReport:
     """Run, and act from another session after so many steps."""
     seen = [0]
 
@@ -673,7 +675,7 @@ def _run_stopping(officer: Officer, steps: int, act: Callable[[Connection], None
                 act(connection)
                 connection.commit()
 
-    return officer.run(after_step=after)
+    return officer.run(after_step=after, **options)
 
 
 class _KilledError(BaseException):
@@ -708,6 +710,108 @@ def assert_ledger_is_whole(officer: Officer) -> None:
         verification = wiring.verify_ledger(connection)
     assert verification.problems == ()
     assert verification.entries == verification.outside_entries > 0
+
+
+def _kill(_connection: Connection) -> None:
+    raise _KilledError
+
+
+def _stopped_plan(officer: Officer, steps: int, **options: Any) -> str:
+    """A plan of which a run did so many steps before it was killed; its id."""
+    report = officer.run()
+    assert report.outcome is Outcome.NEEDS_APPROVAL
+    plan = str(officer.one("select plan_id from pipeline.plans"))
+    with pytest.raises(_KilledError):
+        _run_stopping(officer, steps, _kill, approve=plan, **options)
+    return plan
+
+
+@pytest.mark.parametrize(("steps", "texts", "people"), [(4, 16, 0), (10, 30, 20)])
+def test_an_approved_plan_that_was_killed_is_carried_on_under_its_id(
+    officer: Officer, monkeypatch: pytest.MonkeyPatch, steps: int, texts: int, people: int
+) -> None:
+    monkeypatch.setattr(retention, "FIRST_STEP_ROWS", 4)
+    monkeypatch.setattr(retention, "MAX_STEP_ROWS", 4)
+    monkeypatch.setattr(retention, "PEOPLE_STEP", 20)
+    messages(officer, *range(100, 130), *[1] * 5)
+    for _ in range(46):
+        old_user(officer)
+    plan = _stopped_plan(officer, steps)
+    gone = "select count(*) from messages where content = ''"
+    anonymized = "select count(*) from pipeline.anonymized_rows"
+    assert (officer.one(gone), officer.one(anonymized)) == (texts, people)
+    # Without the id it is a mass change like any other.
+    assert officer.run().outcome is Outcome.NEEDS_APPROVAL
+    report = officer.run(approve=plan)
+    assert report.outcome is Outcome.COMPLETED
+    assert (officer.one(gone), officer.one(anonymized)) == (30, 46)
+    assert_ledger_is_whole(officer)
+    with pytest.raises(ConfigurationError, match="carried out already"):
+        officer.run(approve=plan)
+
+
+def _one_more_message(officer: Officer) -> None:
+    messages(officer, 101)
+
+
+def _one_goes_one_comes(officer: Officer) -> None:
+    officer.change(
+        "update messages set created_at = now() where id = "
+        "(select id from messages where content <> '' and created_at < now() - interval '90 days' "
+        "limit 1)"
+    )
+    messages(officer, 101)
+
+
+def _one_back(officer: Officer) -> None:
+    """Cleared by the plan, then restored: done and due at once."""
+    with officer.database.connect("owner") as connection, connection.begin():
+        connection.execute(text("alter table messages disable trigger user"))
+        connection.execute(
+            text(
+                "update messages set content = 'x' where id = "
+                "(select id from messages where content = '' limit 1)"
+            )
+        )
+
+
+def _one_more_person(officer: Officer) -> None:
+    old_user(officer)
+
+
+@pytest.mark.parametrize(
+    "act", [_one_more_message, _one_goes_one_comes, _one_back, _one_more_person]
+)
+def test_what_was_not_approved_is_refused_also_when_a_plan_is_carried_on(
+    officer: Officer, monkeypatch: pytest.MonkeyPatch, act: Callable[[Officer], None]
+) -> None:
+    monkeypatch.setattr(retention, "FIRST_STEP_ROWS", 4)
+    monkeypatch.setattr(retention, "MAX_STEP_ROWS", 4)
+    messages(officer, *range(100, 130))
+    plan = _stopped_plan(officer, 2)
+    before = officer.one("select count(*) from messages where content = ''")
+    act(officer)
+    after = officer.one("select count(*) from messages where content = ''")
+    with pytest.raises(ConfigurationError, match=r"stale"):
+        officer.run(approve=plan)
+    assert before == 8
+    assert officer.one("select count(*) from messages where content = ''") == after
+    assert officer.one("select count(*) from pipeline.anonymized_rows") == 0
+
+
+def test_a_plan_whose_rows_were_locked_is_carried_on_too(
+    officer: Officer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(retention, "PASS_PAUSE_SECONDS", 0.01)
+    first, *_ = messages(officer, *range(100, 130))
+    officer.run()
+    plan = str(officer.one("select plan_id from pipeline.plans"))
+    with officer.database.connect() as holder:
+        holder.execute(text("select from messages where id = :m for update"), {"m": first})
+        with pytest.raises(RetryableError, match="1 rows were locked"):
+            officer.run(approve=plan)
+    assert officer.run(approve=plan).updated == 1
+    assert officer.one("select count(*) from messages where content = ''") == 30
 
 
 def test_locked_rows_are_met_by_the_next_run_and_the_rest_is_done(

@@ -543,7 +543,8 @@ class PlanRow(PipelineBase):
     """What a run would change, stored for a person to approve (S11).
 
     ``parameters`` are those of the operation; ``contents`` names the rows by rule: count, oldest
-    instant and a checksum of the ids, so that a plan whose rows changed is refused.
+    instant and a checksum of the ids, so that a plan whose rows changed is refused. ``progress``
+    says the same of what was done of it, where its run was stopped.
     """
 
     __tablename__ = "plans"
@@ -557,6 +558,7 @@ class PlanRow(PipelineBase):
     made_at: Mapped[datetime] = mapped_column(Timestamp, server_default=_now())
     expires_at: Mapped[datetime] = mapped_column(Timestamp)
     executed_at: Mapped[datetime | None] = mapped_column(Timestamp)
+    progress: Mapped[dict[str, Any]] = mapped_column(JSONB, server_default=text("'{}'"))
 
     __table_args__ = (Index("plans_expires_at_idx", "expires_at"),)
 

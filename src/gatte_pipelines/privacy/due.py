@@ -5,7 +5,7 @@ Reads only. Destroying belongs to ``retention``, the independent proof to ``resc
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from datetime import datetime
@@ -177,7 +177,7 @@ class DueFinder:
         for row_id, at, bases in self.judge(cursor, name):
             if not bases:
                 due.count += 1
-                due.checksum ^= row_id.int & _CHECKSUM_BITS
+                due.checksum ^= sum_keys([row_id])
                 due.oldest = at if due.oldest is None else min(at, due.oldest)
             for basis in bases:
                 due.exempt.setdefault(basis, []).append(row_id)
@@ -185,6 +185,14 @@ class DueFinder:
 
 
 _CHECKSUM_BITS = 2**63 - 1
+
+
+def sum_keys(ids: Iterable[UUID]) -> int:
+    """The checksum of people, as a plan has it."""
+    checksum = 0
+    for row_id in ids:
+        checksum ^= row_id.int & _CHECKSUM_BITS
+    return checksum
 
 
 @contextmanager

@@ -22,7 +22,7 @@ from psycopg import errors as pg
 
 from gatte_pipelines.database.client_locks import exclusive_lock
 from gatte_pipelines.database.engine import psycopg_connection
-from gatte_pipelines.database.plans import mark_executed, read_plan, store_plan
+from gatte_pipelines.database.plans import Plan, mark_executed, note_progress, read_plan, store_plan
 from gatte_pipelines.errors import ConfigurationError, PermanentError, RetryableError
 from gatte_pipelines.privacy import tickets
 from gatte_pipelines.privacy.due import (
@@ -36,6 +36,7 @@ from gatte_pipelines.privacy.due import (
     DueFinder,
     fetch_one,
     open_step,
+    sum_keys,
 )
 from gatte_pipelines.privacy.external import ErasureHook, plan_external_tasks
 from gatte_pipelines.privacy.people import (
@@ -144,7 +145,8 @@ class Retention:
 
         Without ``execute`` nothing is destroyed: the plan is stored and told. A run that would
         change too much at once, or whose policy is not the one last carried out, stores its plan
-        and ends as *needs approval*; ``approve`` carries out exactly that plan.
+        and ends as *needs approval*; ``approve`` carries out exactly that plan, and carries it on
+        where a run of it was stopped.
 
         Args:
             report: Is filled; ``received`` counts due and exempt rows.
@@ -248,7 +250,7 @@ class Retention:
                 f"plan {plan_id} was made under another policy; make a new one with a dry run"
             )
         for name, due in found.items():
-            if plan.contents.get(name) != due.to_contents() and not _is_of_the_clock(name):
+            if not (_is_of_the_clock(name) or _is_what_is_left(plan, name, due)):
                 raise ConfigurationError(
                     f"plan {plan_id} is stale: the rows of {name} have changed since; "
                     "make a new one with a dry run"
@@ -340,7 +342,8 @@ class Retention:
         self._prove(driver, result, as_of)
         with driver.transaction(), driver.cursor() as cursor:
             _write_watermark(cursor, "as_of", min(as_of, self.now).isoformat())
-            if result.plan_id is not None:
+            # With rows that others held to the end it can be carried on like one that was stopped.
+            if result.plan_id is not None and not any(r.locked for r in result.rules.values()):
                 mark_executed(cursor, result.plan_id, self.now)
         self._tell(report, result)
 
@@ -514,10 +517,15 @@ class _Run:
             at=self._retention.now,
         )
 
-    def _outcome(self, cursor: psycopg.Cursor[Any], intent: int, done: int) -> None:
+    def _outcome(
+        self, cursor: psycopg.Cursor[Any], intent: int, name: str, done: int, checksum: int
+    ) -> None:
+        """Say within the step what it did: to the ledger, and to the plan that it is part of."""
         self._retention.ledger.append_within(
             cursor, "outcome", {"intent": intent, "done": done}, at=self._retention.now
         )
+        if self._result.plan_id is not None:
+            note_progress(cursor, self._result.plan_id, name, count=done, checksum=checksum)
 
     @contextmanager
     def _timed_step(self) -> Iterator[psycopg.Cursor[Any]]:
@@ -547,7 +555,7 @@ class _Run:
         period = self._retention.finder.period(name)
         with self._timed_step() as cursor:
             cursor.execute(SQL[f"take_{name}"], {"period": period, "limit": self._rows})
-            tids, count, first, last = fetch_one(cursor)
+            tids, count, first, last, checksum = fetch_one(cursor)
             if not count:
                 return 0
             intent = self._intend(name, count, first, last)
@@ -556,14 +564,14 @@ class _Run:
                 raise PermanentError(
                     f"{name}: {count} rows were taken and {cursor.rowcount} changed"
                 )
-            self._outcome(cursor, intent, count)
+            self._outcome(cursor, intent, name, count, checksum)
             return int(count)
 
     def _rename_staff(self, name: str) -> int:
         period = self._retention.finder.period(name)
         with self._timed_step() as cursor:
             cursor.execute(SQL[f"take_{name}"], {"period": period, "limit": PEOPLE_STEP})
-            ids, count, first, last = fetch_one(cursor)
+            ids, count, first, last, checksum = fetch_one(cursor)
             if not count:
                 return 0
             intent = self._intend(name, count, first, last)
@@ -573,7 +581,7 @@ class _Run:
                 SQL["rename_staff"],
                 {"old_names": [old for old, _ in pairs], "new_names": [new for _, new in pairs]},
             )
-            self._outcome(cursor, intent, count)
+            self._outcome(cursor, intent, name, count, checksum)
             return int(count)
 
     def _anonymize(self, name: str) -> int:
@@ -622,7 +630,7 @@ class _Run:
                     result.lead_ids += ids
                 if done != len(ids):
                     raise PermanentError(f"{name}: {len(ids)} rows were taken and {done} changed")
-                self._outcome(cursor, intent, done)
+                self._outcome(cursor, intent, name, done, sum_keys(ids))
                 return done
         except (pg.LockNotAvailable, pg.DeadlockDetected):
             return 0  # a loader is at work; the next pass tries again
@@ -721,6 +729,18 @@ def _is_paused(cursor: psycopg.Cursor[Any]) -> bool:
     cursor.execute(SQL["read_paused"])
     row = cursor.fetchone()
     return row is not None and bool(row[0])
+
+
+def _is_what_is_left(plan: Plan, name: str, due: Due) -> bool:
+    """Whether rows done and rows due together are the ones that were approved, and no others."""
+    contents = due.to_contents()
+    count, checksum = plan.done(name)
+    if count:
+        contents["count"] += count
+        contents["checksum"] ^= checksum
+        # The oldest went first; which rows are meant the checksum says.
+        contents["oldest"] = plan.contents.get(name, {}).get("oldest")
+    return bool(plan.contents.get(name) == contents)
 
 
 def _is_of_the_clock(name: str) -> bool:

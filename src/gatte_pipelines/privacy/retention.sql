@@ -87,10 +87,12 @@ select
     array_agg(t.ctid)::text,
     count(*),
     min(t.created_at),
-    max(t.created_at)
+    max(t.created_at),
+    coalesce(bit_xor(hashtextextended(t.id::text, 0)), 0)
 from (
     select
         m.ctid,
+        m.id,
         m.created_at
     from messages as m
     where
@@ -134,10 +136,12 @@ select
     array_agg(t.ctid)::text,
     count(*),
     min(t.reacted_at),
-    max(t.reacted_at)
+    max(t.reacted_at),
+    coalesce(bit_xor(hashtextextended(t.message_id::text, 0)), 0)
 from (
     select
         r.ctid,
+        r.message_id,
         r.reacted_at
     from pipeline.message_reactions as r
     where
@@ -179,10 +183,12 @@ select
     array_agg(t.ctid)::text,
     count(*),
     min(t.pressed_at),
-    max(t.pressed_at)
+    max(t.pressed_at),
+    coalesce(bit_xor(hashtextextended(t.message_id::text, 0)), 0)
 from (
     select
         b.ctid,
+        b.message_id,
         b.pressed_at
     from pipeline.button_replies as b
     where
@@ -231,10 +237,12 @@ select
     array_agg(t.ctid)::text,
     count(*),
     min(t.used_at),
-    max(t.used_at)
+    max(t.used_at),
+    coalesce(bit_xor(hashtextextended(t.id::text, 0)), 0)
 from (
     select
         u.ctid,
+        u.id,
         greatest(u.updated_at, a.last_at) as used_at
     from users as u
     left join pipeline.user_activity as a on u.id = a.user_id
@@ -274,10 +282,12 @@ select
     array_agg(t.ctid)::text,
     count(*),
     min(t.scheduled_at),
-    max(t.scheduled_at)
+    max(t.scheduled_at),
+    coalesce(bit_xor(hashtextextended(t.id::text, 0)), 0)
 from (
     select
         a.ctid,
+        a.id,
         a.scheduled_at
     from appointments as a
     where
@@ -326,10 +336,12 @@ select
     array_agg(t.ctid)::text,
     count(*),
     min(t.ended_at),
-    max(t.ended_at)
+    max(t.ended_at),
+    coalesce(bit_xor(hashtextextended(t.id::text, 0)), 0)
 from (
     select
         s.ctid,
+        s.id,
         greatest(s.contracted_at, s.expires_at) as ended_at
     from services as s
     where
@@ -371,10 +383,12 @@ select
     array_agg(t.ctid)::text,
     count(*),
     min(t.first_seen_at),
-    max(t.first_seen_at)
+    max(t.first_seen_at),
+    coalesce(bit_xor(hashtextextended(t.batch_id::text, 0)), 0)
 from (
     select
         b.ctid,
+        b.batch_id,
         b.first_seen_at
     from pipeline.inbound_batches as b
     where b.first_seen_at < pipeline.clock() - %(period)s::interval
@@ -400,10 +414,12 @@ select
     array_agg(t.ctid)::text,
     count(*),
     min(t.quarantined_at),
-    max(t.quarantined_at)
+    max(t.quarantined_at),
+    coalesce(bit_xor(hashtextextended(t.id::text, 0)), 0)
 from (
     select
         q.ctid,
+        q.id,
         q.quarantined_at
     from pipeline.quarantine as q
     where q.quarantined_at < pipeline.clock() - %(period)s::interval
@@ -431,10 +447,12 @@ select
     array_agg(t.ctid)::text,
     count(*),
     min(t.started_at),
-    max(t.started_at)
+    max(t.started_at),
+    coalesce(bit_xor(hashtextextended(t.run_id::text, 0)), 0)
 from (
     select
         r.ctid,
+        r.run_id,
         r.started_at
     from pipeline.runs as r
     where
@@ -465,10 +483,12 @@ select
     array_agg(t.ctid)::text,
     count(*),
     min(t.expires_at),
-    max(t.expires_at)
+    max(t.expires_at),
+    coalesce(bit_xor(hashtextextended(t.plan_id::text, 0)), 0)
 from (
     select
         p.ctid,
+        p.plan_id,
         p.expires_at
     from pipeline.plans as p
     where p.expires_at < pipeline.clock() - %(period)s::interval
@@ -494,10 +514,12 @@ select
     array_agg(t.ctid)::text,
     count(*),
     min(t.forget_at),
-    max(t.forget_at)
+    max(t.forget_at),
+    coalesce(bit_xor(hashtextextended(t.message_id::text, 0)), 0)
 from (
     select
         e.ctid,
+        e.message_id,
         e.forget_at
     from pipeline.erased_messages as e
     where e.forget_at < pipeline.clock() - %(period)s::interval
@@ -525,10 +547,12 @@ select
     array_agg(t.ctid)::text,
     count(*),
     min(t.ended_at),
-    max(t.ended_at)
+    max(t.ended_at),
+    coalesce(bit_xor(hashtextextended(t.hold_id::text, 0)), 0)
 from (
     select
         h.ctid,
+        h.hold_id,
         coalesce(h.released_at, h.ends_at) as ended_at
     from pipeline.retention_holds as h
     where
@@ -586,7 +610,8 @@ select
     array_agg(t.staff_id)::text,
     count(*),
     min(t.first_seen_at),
-    max(t.first_seen_at)
+    max(t.first_seen_at),
+    coalesce(bit_xor(hashtextextended(t.staff_id::text, 0)), 0)
 from (
     select
         s.staff_id,

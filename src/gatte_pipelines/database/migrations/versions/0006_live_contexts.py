@@ -1,4 +1,4 @@
-"""Contexts are hidden when they expire, and payloads of buttons carry their own instant.
+"""Expired contexts are hidden, presses of buttons have an instant, plans a progress.
 
 The SQL stands beside this file so that a DBA can read it as it runs.
 """

@@ -1,5 +1,5 @@
--- What must not be read after its time although nobody has removed it yet, and the instant by which
--- what buttons stood for is found when its time is over.
+-- What must not be read after its time although nobody has removed it yet, the instant by which what
+-- buttons stood for is found when its time is over, and how far a plan was carried out.
 
 -- The context of a conversation until its TTL: the chatbot reads this, not the table.
 create view pipeline.live_session_contexts as
@@ -29,3 +29,6 @@ drop index pipeline.button_replies_payload_idx;
 
 create index button_replies_pressed_at_idx
 on pipeline.button_replies (pressed_at) where payload is not null;
+
+-- What runs of a plan have done of it, part by part: one that was stopped is carried on.
+alter table pipeline.plans add progress jsonb default '{}' not null;
