@@ -1,5 +1,5 @@
--- What must not be read after its time although nobody has removed it yet, the instant by which what
--- buttons stood for is found when its time is over, and how far a plan was carried out.
+-- What must not be read after its time although nobody has removed it yet, the instant by which
+-- payloads of buttons are found when their time is over, and how far a plan was carried out.
 
 -- The context of a conversation until its TTL: the chatbot reads this, not the table.
 create view pipeline.live_session_contexts as
