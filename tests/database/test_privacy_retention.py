@@ -951,3 +951,16 @@ def test_a_file_that_stays_although_it_was_removed_fails_the_run(
     monkeypatch.setattr(Wiring, "file_stores", lambda _wiring: [stubborn])
     with pytest.raises(PermanentError, match="logs: 1 files past their time are still there"):
         officer.run()
+
+
+@pytest.mark.parametrize("execute", [False, True])
+def test_what_is_past_its_time_and_not_over_is_told_and_stays(
+    officer: Officer, monkeypatch: pytest.MonkeyPatch, execute: bool
+) -> None:
+    running = FileStore(
+        "prefect_runs", lambda _cutoff: (0, None), lambda _cutoff: 0, lambda _cutoff: 2
+    )
+    monkeypatch.setattr(Wiring, "file_stores", lambda _wiring: [running])
+    notes = officer.run(execute=execute).notes
+    (told,) = [note for note in notes if note.startswith("prefect_runs")]
+    assert told.endswith("2 além do prazo mantidos, porque não terminaram")

@@ -27,6 +27,7 @@ from gatte_pipelines.privacy.policy import (
     shorten,
 )
 from gatte_pipelines.privacy.policy_file import read_policy
+from gatte_pipelines.sandbox.local_stack import RUNS_KEPT
 
 FILE = "retention.yaml"
 REAL = (Path(__file__).parents[2] / "config" / FILE).read_text("utf-8")
@@ -741,6 +742,14 @@ def test_a_setting_may_not_lengthen_what_the_policy_says(policy: Policy) -> None
         ConfigurationError, match=r"GATTE_BACKUP_DAYS may only shorten.*backups.*at most 30 days"
     ):
         shorten(policy, "backups", 31, "GATTE_BACKUP_DAYS")
+
+
+def test_the_local_prefect_server_keeps_runs_as_long_as_the_policy_says(policy: Policy) -> None:
+    period = policy.rule("prefect_runs").period
+    assert period is not None
+    assert period.before(datetime(2031, 3, 10, tzinfo=UTC)) + RUNS_KEPT == datetime(
+        2031, 3, 10, tzinfo=UTC
+    )
 
 
 def test_a_setting_may_not_go_under_a_floor(policy: Policy) -> None:

@@ -60,7 +60,8 @@ class Due:
     """What one rule found: rows due, the oldest instant, and what is kept all the same.
 
     ``checksum`` is over the keys, so that a plan whose rows changed is noticed. ``exempt`` maps a
-    basis to row ids (``users`` and ``leads`` only).
+    basis to row ids (``users`` and ``leads`` only); ``unfinished`` counts what is past its time in
+    a store and stays, since it is not over.
     """
 
     rule: str
@@ -68,6 +69,7 @@ class Due:
     oldest: datetime | None = None
     checksum: int = 0
     exempt: dict[str, list[UUID]] = field(default_factory=dict)
+    unfinished: int = 0
 
     @property
     def exempt_rows(self) -> int:
@@ -104,8 +106,12 @@ class DueFinder:
         for store in self.files:
             rule = self.rule_of(store)
             if rule is not None:
-                count, oldest = store.count_due(self.cutoff(cursor, rule))
-                found[rule.name] = Due(rule=rule.name, count=count, oldest=oldest)
+                cutoff = self.cutoff(cursor, rule)
+                count, oldest = store.count_due(cutoff)
+                unfinished = store.count_kept(cutoff)
+                found[rule.name] = Due(
+                    rule=rule.name, count=count, oldest=oldest, unfinished=unfinished
+                )
         return found
 
     def count(self, cursor: psycopg.Cursor[Any], name: str) -> Due:

@@ -427,7 +427,7 @@ class Retention:
                     report.skipped.get("no_longer_due", 0) + due.count - done - locked
                 )
             _add_exempt(report, due)
-            if done or locked or due.exempt:
+            if done or locked or due.exempt or due.unfinished:
                 report.notes.append(_describe_done(name, ruled))
         report.notes.append(
             f"{result.steps} etapas; a mais longa levou "
@@ -788,13 +788,18 @@ def _add_exempt(report: RunReport, due: Due) -> None:
 
 
 def _has(ruled: RuleResult) -> bool:
-    return bool(ruled.due.count or ruled.due.exempt)
+    return bool(ruled.due.count or ruled.due.exempt or ruled.due.unfinished)
 
 
 def _describe_due(due: Due) -> str:
     since = f", o mais antigo de {due.oldest:%Y-%m-%d}" if due.oldest else ""
     kept = f"; {due.exempt_rows} mantidos" if due.exempt else ""
-    return f"{due.rule}: {due.count} vencidos{since}{kept}"
+    running = f"; {_describe_unfinished(due)}" if due.unfinished else ""
+    return f"{due.rule}: {due.count} vencidos{since}{kept}{running}"
+
+
+def _describe_unfinished(due: Due) -> str:
+    return f"{due.unfinished} além do prazo mantidos, porque não terminaram"
 
 
 def _describe_done(name: str, ruled: RuleResult) -> str:
@@ -803,4 +808,6 @@ def _describe_done(name: str, ruled: RuleResult) -> str:
         parts.append(f"{ruled.locked} bloqueados por outra transação")
     if ruled.due.exempt:
         parts.append(f"{ruled.due.exempt_rows} mantidos")
+    if ruled.due.unfinished:
+        parts.append(_describe_unfinished(ruled.due))
     return ", ".join(parts)
