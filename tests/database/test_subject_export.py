@@ -16,7 +16,7 @@ from uuid import uuid4
 import pytest
 
 from gatte_pipelines.errors import PermanentError
-from gatte_pipelines.personal_data import CATALOGUE, Kind
+from gatte_pipelines.personal_data import personal_columns
 from gatte_pipelines.privacy.export import Export, export_subject
 from gatte_pipelines.privacy.export_page import SECTIONS, describe_periods
 from gatte_pipelines.privacy.policy_file import read_policy
@@ -121,12 +121,7 @@ def both(export: Export) -> tuple[dict[str, Any], str]:
 def test_every_personal_column_of_the_catalogue_is_in_the_export_or_nobodys(
     subjects: Subjects,
 ) -> None:
-    personal = {
-        f"{table}.{column}"
-        for table, columns in CATALOGUE.items()
-        for column, kind in columns.items()
-        if kind is not Kind.PLAIN
-    }
+    personal = {f"{table}.{column}" for table, column in personal_columns()}
     assert personal == NOT_A_SUBJECTS.keys() | SEEDED.keys()
 
     export = subjects.export(seed_whole(subjects))
