@@ -16,7 +16,7 @@ from typing import Any
 from uuid import UUID
 
 import hypothesis
-from hypothesis import HealthCheck, given
+from hypothesis import HealthCheck, Phase, given
 from hypothesis import strategies as st
 
 from gatte_pipelines.business_time import ZONE
@@ -31,6 +31,8 @@ THRESHOLDS = (60, 30, 15, 7, 1, 0)
 CHANNELS = ("whatsapp", "email")
 IS_EXPLORING = os.environ.get("GATTE_TEST_PROFILE") == "explore"
 EXAMPLES = 150 if IS_EXPLORING else 6
+# A smaller example takes minutes to find: worth it where somebody explores.
+PHASES = tuple(Phase) if IS_EXPLORING else (Phase.explicit, Phase.generate)
 
 
 # --- A scenario -----------------------------------------------------------------------------------
@@ -487,6 +489,7 @@ def _order(told: Told) -> Any:
 @hypothesis.settings(
     max_examples=EXAMPLES,
     deadline=None,
+    phases=PHASES,
     suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow],
 )
 @given(scenario=scenarios())

@@ -8,7 +8,7 @@ for update;
 insert into pipeline.watermarks (pipeline, name, value, updated_at)
 values ('certificate_alerts', 'evaluated', %(value)s, pipeline.clock())
 on conflict (pipeline, name) do update
-set value = excluded.value, updated_at = excluded.updated_at;
+    set value = excluded.value, updated_at = excluded.updated_at;
 
 -- name: create_windows
 -- The current step by type, audience and date of expiry, and the steps that it overtook.
@@ -17,7 +17,7 @@ create temporary table alert_windows (
     audience text not null,
     expiry_date date not null,
     threshold smallint not null,
-    higher smallint [] not null,
+    higher smallint[] not null,
     is_new boolean not null
 ) on commit drop;
 
@@ -84,15 +84,16 @@ from (
     group by w.expiry_date
 ) as d
 -- A date at a time: the planner thinks of a range between columns as of a ninth of the table.
-cross join lateral (
-    select g.*
-    from certificates as g
-    where
-        g.expires_at >= (d.expiry_date::timestamp at time zone 'America/Sao_Paulo')
-        and g.expires_at < ((d.expiry_date + 1)::timestamp at time zone 'America/Sao_Paulo')
-        and g.status in ('valid', 'expired')
-    offset 0
-) as f
+cross join
+    lateral (
+        select g.*
+        from certificates as g
+        where
+            g.expires_at >= (d.expiry_date::timestamp at time zone 'America/Sao_Paulo')
+            and g.expires_at < ((d.expiry_date + 1)::timestamp at time zone 'America/Sao_Paulo')
+            and g.status in ('valid', 'expired')
+        order by g.expires_at
+    ) as f
 where f.type::text = any(d.types);
 
 -- name: find_lapsing
@@ -160,7 +161,7 @@ where
             and n.expires_at > f.expires_at
             and n.status in ('valid', 'expired')
     )
-order by f.expires_at desc, f.id
+order by f.expires_at desc, f.id asc
 limit %(page_size)s
 on conflict (certificate_id) do nothing;
 

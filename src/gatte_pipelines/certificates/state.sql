@@ -12,7 +12,7 @@ values (
     pipeline.clock()
 )
 on conflict (pipeline, name) do update
-set value = excluded.value, updated_at = excluded.updated_at;
+    set value = excluded.value, updated_at = excluded.updated_at;
 
 -- name: next_boundary
 -- Where a chunk ends: after so many certificates, and never inside of those of one instant.
