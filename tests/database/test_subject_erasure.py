@@ -24,7 +24,7 @@ from gatte_pipelines.privacy.subject_requests import (
 from tests.inbound import AS_OF, NOW
 from tests.postgres import TestDatabase
 from tests.subjects import TOKEN, Subjects, dump, files_under, seed
-from tests.webhooks import ANA, BRUNO, contact, number_change, text_message, texts
+from tests.webhooks import ANA, BRUNO, contact, jsonl, number_change, text_message, texts
 
 
 @pytest.fixture
@@ -329,6 +329,42 @@ def test_a_number_that_changed_hands_is_taken_from_one_owner_only(subjects: Subj
     assert "novo-dono" in files_under(subjects.landing)
     assert subjects.rows("select content from messages where content <> ''") == [("novo-dono",)]
     assert subjects.user(ANA) == owner
+
+
+def test_a_number_in_the_names_of_files_is_taken_out_everywhere(subjects: Subjects) -> None:
+    theirs, other = f"conversa-{ANA}.jsonl", f"conversa-{BRUNO}.jsonl"
+    unreadable = texts({"id": "w9", "type": "text", "text": {"body": "de ninguém"}})
+    of_bruno = texts(text_message("wamid.b", NOW - 600, sender=BRUNO, body="bruno-oi"))
+    subjects.put(theirs, jsonl(texts(text_message("wamid.a", NOW - 600)), of_bruno, unreadable))
+    subjects.load()
+    subjects.put(other, jsonl(of_bruno, unreadable))
+    subjects.load()
+    tables = ("inbound_batches", "quarantine")
+    rows = [
+        subjects.rows(f"select source_name from pipeline.{table} order by 1")  # noqa: S608
+        for table in tables
+    ]
+    assert rows == [[(theirs,), (other,)], [(theirs,)]]
+
+    request = subjects.open(RequestKind.ERASE, subjects.user(ANA)).request_id
+    planned = subjects.erase(request, execute=False).going
+    assert (planned["source_names"], planned["file_names"]) == (2, 1)
+    done = subjects.erase(request)
+    assert (done.going["source_names"], done.going["file_names"]) == (2, 1)
+    assert done.state == RequestState.DONE
+
+    left = dump(subjects.database) + files_under(subjects.database.home)
+    left += " ".join(str(path) for path in subjects.database.home.rglob("*"))
+    assert ANA not in left
+    names = [
+        {name for (name,) in subjects.rows(f"select source_name from pipeline.{table}")}  # noqa: S608
+        for table in tables
+    ]
+    # One name for the rows of one file; the neighbour's stays.
+    assert names[0] - names[1] == {other}
+    assert all(name.startswith("erased-") for name in names[1])
+    assert len(list(subjects.landing.glob("archive/*/erased-*.jsonl"))) == 1
+    assert len(list(subjects.landing.glob(f"archive/*/{other}"))) == 1
 
 
 def test_a_lead_that_never_wrote_is_erased_too(subjects: Subjects) -> None:
