@@ -236,12 +236,18 @@ class Oracle:
                 or current is None
                 or current < step.threshold
             ):
-                step.state = "over"
+                is_renewed = is_replaced or step.expires != cert.expires
+                step.state = "renewed" if is_renewed and not cert.is_revoked else "over"
         if cert.is_revoked or is_replaced or current is None:
             return
         mine = [s for s in self.steps[cert.number] if s.expires == cert.expires]
         if current not in [step.threshold for step in mine]:
             self.steps[cert.number].append(Step(current, cert.expires))
+        for step in mine:
+            # Its successor was revoked; who got the message in time is told no more.
+            reached = "accepted" in [attempt[0] for attempt in step.attempts.values()]
+            if (step.threshold, step.state) == (current, "renewed") and not reached:
+                step.state = "due"
         for step in self.steps[cert.number]:
             if step.state == "due" and self._is_answered(cert, step):
                 step.state = "answered"

@@ -83,12 +83,7 @@ def evaluate(
     on = business_date(as_of)
     with psycopg_connection(connection).cursor(row_factory=namedtuple_row) as named:
         cursor: psycopg.Cursor[Any] = named  # a named tuple of any fields
-        before = None if everything else _read_watermark(cursor, policy)
-        if before is not None and before > on:
-            raise ConfigurationError(
-                f"certificates were evaluated for {before} already; an earlier date can only be "
-                "looked at in a dry run"
-            )
+        before = None if everything else _read_watermark(cursor, policy, on)
         lapsed_before = _find_candidates(cursor, policy, calendar, on, before, everything)
         replaced, maybe = _pair(cursor)
         parameters = {
@@ -97,6 +92,7 @@ def evaluate(
             "last_days": policy.last_days,
             "plan_id": plan_id,
         }
+        cursor.execute(_SQL["mark_maybe"], parameters)
         settled: Counter[str] = Counter()
         touched: set[UUID] = set()
         for name in ("settle_open", "record_due", "record_lapsed"):
@@ -130,14 +126,19 @@ def forget_changes(connection: Connection) -> None:
         cursor.execute(_SQL["forget_changes"])
 
 
-def _read_watermark(cursor: psycopg.Cursor[Any], policy: AlertPolicy) -> date | None:
-    """The date of the last evaluation under the same policy."""
+def _read_watermark(cursor: psycopg.Cursor[Any], policy: AlertPolicy, on: date) -> date | None:
+    """The date of the last evaluation, where it was under the same policy."""
     cursor.execute(_SQL["read_watermark"])
     row = cursor.fetchone()
     if row is None:
         return None
     noted = json.loads(row.value)
     last = date.fromisoformat(noted["date"])
+    if last > on:
+        raise ConfigurationError(
+            f"certificates were evaluated for {last} already; an earlier date can only be "
+            "looked at in a dry run"
+        )
     return last if noted["digest"] == policy.digest else None
 
 
@@ -168,7 +169,8 @@ def _find_candidates(
             cursor.execute(_SQL["count_lapsed"], {"ends_at": ends_at})
             row = cursor.fetchone()
             lapsed_before = (row.lapsed if row else 0) - listed
-    cursor.execute(_SQL["find_changed"])
+    parameters = {"lapsed_before": ends_at if before is not None else None}
+    cursor.execute(_SQL["find_changed"], parameters)
     cursor.execute("analyze alert_windows, alert_candidates, alert_changes")
     return lapsed_before
 

@@ -127,6 +127,7 @@ on conflict (certificate_id) do nothing;
 
 -- name: find_newest_lapsed
 -- Before the first evaluation: those without a newer certificate of their kind, the newest first.
+-- A year before 1900 is a mistake of whoever wrote it, and none that Python could read.
 insert into alert_candidates (
     certificate_id,
     service_id,
@@ -150,7 +151,8 @@ select
     true
 from certificates as f
 where
-    f.expires_at < %(ends_at)s
+    f.expires_at >= '1900-01-01'
+    and f.expires_at < %(ends_at)s
     and f.status in ('valid', 'expired')
     and not exists (
         select from certificates as n
@@ -169,7 +171,8 @@ on conflict (certificate_id) do nothing;
 select count(*) as lapsed
 from certificates as f
 where
-    f.expires_at < %(ends_at)s
+    f.expires_at >= '1900-01-01'
+    and f.expires_at < %(ends_at)s
     and f.status in ('valid', 'expired')
     and not exists (
         select from certificates as n
@@ -182,6 +185,8 @@ where
     );
 
 -- name: find_changed
+-- One that is over is listed as lapsed where it has no newer certificate of its kind; before the
+-- first evaluation find_newest_lapsed alone does that, for those that the refresh wrote are many.
 insert into alert_candidates (
     certificate_id,
     service_id,
@@ -202,23 +207,36 @@ select
     f.expires_at,
     pipeline.business_date(f.expires_at),
     f.status::text,
-    false
+    coalesce(f.expires_at < %(lapsed_before)s::timestamptz, false)
+    and not exists (
+        select from certificates as n
+        where
+            n.service_id = f.service_id
+            and n.user_id = f.user_id
+            and n.type = f.type
+            and n.expires_at > f.expires_at
+            and n.status in ('valid', 'expired')
+    )
 from alert_changes as c
 inner join certificates as f
     on c.service_id = f.service_id and c.user_id = f.user_id and c.type = f.type::text
-where f.status in ('valid', 'expired')
+where f.status in ('valid', 'expired') and f.expires_at >= '1900-01-01'
 on conflict (certificate_id) do nothing;
 
 -- name: find_groups
 -- All certificates of the groups of the candidates and of open steps that were changed, where there
--- is more than one.
+-- is more than one. Years that Python has not are moved to where its calendar still has room.
 select
     f.service_id,
     f.user_id,
     f.type::text as type,
     array_agg(f.id order by f.id) as ids,
-    array_agg(f.issued_at order by f.id) as issued,
-    array_agg(f.expires_at order by f.id) as expiries,
+    array_agg(
+        least(greatest(f.issued_at, '1900-01-01'), '9000-01-01') order by f.id
+    ) as issued,
+    array_agg(
+        least(greatest(f.expires_at, '1900-01-01'), '9000-01-01') order by f.id
+    ) as expiries,
     array_agg(f.status::text order by f.id) as statuses
 from (
     select distinct
@@ -232,6 +250,21 @@ inner join certificates as f
 group by f.service_id, f.user_id, f.type
 having count(*) > 1;
 
+-- name: mark_maybe
+-- Open steps of groups that were written: whether one of them may be renewed, as it is now.
+update pipeline.certificate_steps as s
+set reason = case when c.certificate_id = any(%(maybe)s) then 'maybe_renewed' end
+from alert_changes as g
+inner join alert_candidates as c
+    on g.service_id = c.service_id and g.user_id = c.user_id and g.type = c.type
+where
+    s.certificate_id = c.certificate_id
+    and s.expires_at = c.expires_at
+    and s.state = 'due'
+    and (s.reason is null or s.reason = 'maybe_renewed')
+    and s.reason is distinct from
+    case when c.certificate_id = any(%(maybe)s) then 'maybe_renewed' end;
+
 -- name: settle_open
 -- Open steps that do not stand any more.
 with judged as (
@@ -240,19 +273,13 @@ with judged as (
         case
             when f.id is null or f.status in ('revoked', 'pending') then 'skipped'
             when f.expires_at <> s.expires_at or f.id = any(%(replaced)s) then 'renewed'
-            when w.threshold < s.threshold then 'superseded'
             when
                 w.threshold is null
                 and pipeline.business_date(s.expires_at)
                 < pipeline.business_date(pipeline.clock()) - %(last_days)s::integer
                 then 'lapsed'
-            when
-                w.threshold is null
-                and exists (
-                    select from alert_windows as v
-                    where v.type = f.type::text and v.audience = s.audience
-                ) is false
-                then 'superseded'
+            -- Also one that another policy has not, or not yet.
+            when w.threshold is null or w.threshold <> s.threshold then 'superseded'
         end as state
     from pipeline.certificate_steps as s
     left join certificates as f on s.certificate_id = f.id
@@ -274,9 +301,10 @@ where s.step_id = j.step_id and j.state is not null
 returning s.certificate_id, s.state;
 
 -- name: record_due
--- The current steps of the candidates, and beside each the steps that it overtook.
+-- The current steps of the candidates, and beside each the steps that it overtook. One that ended
+-- as renewed is due again where that is not so any more, unless its message had arrived already.
 with recorded as (
-    insert into pipeline.certificate_steps (
+    insert into pipeline.certificate_steps as s (
         step_id,
         certificate_id,
         expires_at,
@@ -307,7 +335,23 @@ with recorded as (
     from alert_candidates as c
     inner join alert_windows as w on c.type = w.type and c.expiry_date = w.expiry_date
     where not c.is_lapsing and c.certificate_id <> all(%(replaced)s)
-    on conflict (certificate_id, expires_at, audience, threshold) do nothing
+    on conflict (certificate_id, expires_at, audience, threshold) do update
+        set
+            state = excluded.state,
+            reason = excluded.reason,
+            due_on = excluded.due_on,
+            plan_id = excluded.plan_id,
+            recorded_at = excluded.recorded_at,
+            settled_at = excluded.settled_at
+        where
+        s.state = 'renewed'
+        and not exists (
+            select from pipeline.certificate_attempts as a
+            inner join pipeline.alert_messages as m on a.attempt_id = m.attempt_id
+            where
+                a.step_id = s.step_id  -- noqa: RF01
+                and m.state in ('accepted', 'delivered', 'read')
+        )
     returning certificate_id, expires_at, threshold, audience, state, due_on
 ),
 
@@ -379,12 +423,7 @@ select
     pipeline.clock(),
     pipeline.clock()
 from alert_candidates as c
-where
-    c.certificate_id <> all(%(replaced)s)
-    and (
-        c.is_lapsing
-        or c.expiry_date < pipeline.business_date(pipeline.clock()) - %(last_days)s::integer
-    )
+where c.is_lapsing and c.certificate_id <> all(%(replaced)s)
 on conflict (certificate_id, expires_at, audience, threshold) do nothing
 returning certificate_id, state;
 
@@ -395,11 +434,23 @@ inner join alert_candidates as c
     on g.service_id = c.service_id and g.user_id = c.user_id and g.type = c.type;
 
 -- name: forget_changes
--- Only as they were read: what was written since is met by the next evaluation.
+-- Only as they were read: what was written since, or is being written, is met by the next
+-- evaluation.
+with free as (
+    select
+        c.service_id,
+        c.user_id,
+        c.type
+    from pipeline.certificate_changes as c
+    inner join alert_changes as g
+        on
+            c.service_id = g.service_id
+            and c.user_id = g.user_id
+            and c.type = g.type
+            and c.xmin::text = g.version
+    for update of c skip locked
+)
+
 delete from pipeline.certificate_changes as c
-using alert_changes as g
-where
-    c.service_id = g.service_id
-    and c.user_id = g.user_id
-    and c.type = g.type
-    and c.xmin::text = g.version;
+using free as g
+where c.service_id = g.service_id and c.user_id = g.user_id and c.type = g.type;

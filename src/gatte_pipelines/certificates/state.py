@@ -6,14 +6,14 @@ told belongs to ``evaluation``.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import date, datetime, time, timedelta
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from psycopg.errors import LockNotAvailable
+from psycopg.errors import DeadlockDetected, LockNotAvailable
 from psycopg.rows import namedtuple_row
 
 from gatte_pipelines.business_time import ZONE, business_date
@@ -30,6 +30,8 @@ _SQL = read_statements(Path(__file__).with_name("state.sql"))
 ROWS_PER_CHUNK = 20_000
 LOCK_TIMEOUT = "1s"
 PASSES = 3
+# How a statement ends that met a writer's lock: on a certificate, or on what triggers note of it.
+_HELD = (LockNotAvailable, DeadlockDetected)
 # days_to_expire stops changing 30 days after the expiry; a day more, since its date is over then.
 _CHANGES_FOR = timedelta(days=31)
 
@@ -65,11 +67,12 @@ def refresh(connection: Connection, *, as_of: datetime) -> Refreshed:
         row = cursor.fetchone()
         last: date | None = row.business_date if row else None
         if last is not None and last >= on:
-            expired = 0
-            if last == on:
-                cursor.execute(_SQL["expire_changed"])
-                expired = cursor.rowcount
-            return Refreshed(expired=expired, was_done=True)
+            was_done, is_today = True, last == on
+        else:
+            was_done = is_today = False
+    if was_done:
+        expired, locked = _expire_changed(driver, as_of) if is_today else (0, 0)
+        return Refreshed(expired=expired, locked=locked, was_done=True)
     starts_at = None if last is None else _start_of(last - _CHANGES_FOR)
     days_changed = expired = locked = 0
     for _ in range(PASSES):
@@ -80,10 +83,11 @@ def refresh(connection: Connection, *, as_of: datetime) -> Refreshed:
         locked = left + unexpired
         if not locked:
             break
-    with _transaction(driver, as_of) as cursor:
-        cursor.execute(_SQL["expire_changed"])
-        expired += cursor.rowcount
-        if not locked:
+    ended, left = _expire_changed(driver, as_of)
+    expired += ended
+    locked = max(locked, left)
+    if not locked:
+        with _transaction(driver, as_of) as cursor:
             cursor.execute(_SQL["write_date"])
     return Refreshed(days_changed=days_changed, expired=expired, locked=locked)
 
@@ -94,19 +98,20 @@ def _refresh_days(
     """One pass over what may have changed: rows changed, and rows that somebody held."""
     changed = held = 0
     begins: datetime | str = "-infinity" if starts_at is None else starts_at
+    # Boundaries stay text: a certificate may expire in a year that Python has not.
     while True:
         with _transaction(driver, as_of) as cursor:
             cursor.execute(
                 _SQL["next_boundary"], {"starts_at": begins, "page_size": ROWS_PER_CHUNK}
             )
             row = cursor.fetchone()
-        ends: datetime | str = row.boundary if row and row.boundary else "infinity"
+        ends: str = row.boundary if row and row.boundary else "infinity"
         span = {"starts_at": begins, "ends_at": ends}
         try:
             with _transaction(driver, as_of) as cursor:
                 cursor.execute(_SQL["refresh_days"], span)
                 changed += cursor.rowcount
-        except LockNotAvailable:
+        except _HELD:
             with _transaction(driver, as_of) as cursor:
                 cursor.execute(_SQL["refresh_unlocked_days"], span)
                 changed += cursor.rowcount
@@ -127,14 +132,33 @@ def _expire(
         "starts_at": "-infinity" if starts_at is None else starts_at,
         "page_size": ROWS_PER_CHUNK,
     }
-    while True:
+    ended = ROWS_PER_CHUNK
+    while ended == ROWS_PER_CHUNK:
+        try:
+            with _transaction(driver, as_of) as cursor:
+                cursor.execute(_SQL["expire"], span)
+                ended = cursor.rowcount
+        except _HELD:
+            break
+        expired += ended
+    return expired, _count_unexpired(driver, as_of, span)
+
+
+def _expire_changed(driver: psycopg.Connection, as_of: datetime) -> tuple[int, int]:
+    """Those written since the last run whose last day is over: those ended, and those held."""
+    try:
         with _transaction(driver, as_of) as cursor:
-            cursor.execute(_SQL["expire"], span)
-            expired += cursor.rowcount
-            if cursor.rowcount < ROWS_PER_CHUNK:
-                cursor.execute(_SQL["count_unexpired"], span)
-                row = cursor.fetchone()
-                return expired, row.stale if row else 0
+            cursor.execute(_SQL["expire_changed"])
+            return cursor.rowcount, 0
+    except _HELD:
+        return 0, _count_unexpired(driver, as_of, {"starts_at": "-infinity"})
+
+
+def _count_unexpired(driver: psycopg.Connection, as_of: datetime, span: Mapping[str, Any]) -> int:
+    with _transaction(driver, as_of) as cursor:
+        cursor.execute(_SQL["count_unexpired"], span)
+        row = cursor.fetchone()
+        return row.stale if row else 0
 
 
 def _start_of(day: date) -> datetime:

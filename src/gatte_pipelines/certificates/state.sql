@@ -16,7 +16,7 @@ on conflict (pipeline, name) do update
 
 -- name: next_boundary
 -- Where a chunk ends: after so many certificates, and never inside of those of one instant.
-select min(f.expires_at) as boundary
+select min(f.expires_at)::text as boundary
 from certificates as f
 where
     f.expires_at > (
