@@ -3,7 +3,8 @@
 One run fills a database with 2 million messages, 500,000 of them past their time, copies it and
 clears them twice: by ``gatte lgpd retention --execute`` and by one UPDATE of the same rows. The
 ratio is at most 2.0, the longest step at most 1 s, the peak memory of the process at most 200 MB.
-Then 5 million messages, none of them due: at most 100 ms of database time for an executed run.
+Then 5 million messages and 18,000 payloads of buttons, none of them due: at most 100 ms of database
+time for an executed run.
 Run: ``.venv/bin/python benchmarks/retention.py``.
 """
 
@@ -30,6 +31,8 @@ from gatte_pipelines.wiring import Wiring
 MAX_RATIO, MAX_STEP_SECONDS, MAX_MEMORY_MB, MAX_NOTHING_MS = 2.0, 1.0, 200, 100
 NOW = datetime.now(UTC)
 MESSAGES_A_USER = 20
+# What stands in 5 million messages of 90 days where three in a thousand are presses of a button.
+PAYLOADS = 18_000
 
 _FILL = """
 insert into users (id, phone, name, is_client, created_at, updated_at)
@@ -61,11 +64,20 @@ from conversations as c cross join generate_series(1, %(each)s) as n;
 
 insert into pipeline.message_facts (message_id, author, mode)
 select id, case when role = 'user' then 'client' else 'bot' end, 'ai_free' from messages;
+
+insert into pipeline.button_replies (message_id, payload, pressed_at)
+select id, 'renew', created_at from messages
+where created_at > now() - interval '81 days' and role = 'user' limit %(payloads)s;
 """
 
 
-def fill(server: embedded.EmbeddedServer, database: str, messages: int, due: int) -> None:
-    """A migrated database with so many messages, of which so many are past 90 days."""
+def fill(
+    server: embedded.EmbeddedServer, database: str, messages: int, due: int, payloads: int = 0
+) -> None:
+    """A migrated database with so many messages, of which so many are past 90 days.
+
+    The payloads of buttons are all of messages that are not.
+    """
     admin = engine.make_engine(server.url(embedded.SUPERUSER, "postgres"))
     with admin.execution_options(isolation_level="AUTOCOMMIT").connect() as connection:
         connection.execute(text(f"create database {database} template {embedded.DATABASE}"))
@@ -77,6 +89,7 @@ def fill(server: embedded.EmbeddedServer, database: str, messages: int, due: int
             "users": messages // MESSAGES_A_USER,
             "due_users": due // MESSAGES_A_USER,
             "each": MESSAGES_A_USER,
+            "payloads": payloads,
         }
         for statement in _FILL.split(";\n"):
             if statement.strip():
@@ -207,7 +220,7 @@ def main() -> int:
                 for used in (f"bare{number}", f"retained{number}"):
                     connection.execute(text(f"drop database {used}"))
         memory = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
-        fill(server, "young", arguments.stored, 0)
+        fill(server, "young", arguments.stored, 0, PAYLOADS)
         of = settings(server, "young", folder / "young")
         retain(of)  # the first run also writes the policy into the ledger
         with database_time() as spent:
@@ -230,7 +243,8 @@ def main() -> int:
                     is_met=memory <= MAX_MEMORY_MB,
                 ),
                 check(
-                    f"nothing due among {arguments.stored:,} messages: {nothing:.0f} ms in "
+                    f"nothing due among {arguments.stored:,} messages and {PAYLOADS:,} payloads of "
+                    f"buttons: {nothing:.0f} ms in "
                     f"{len(spent)} statements (at most {MAX_NOTHING_MS})",
                     is_met=nothing <= MAX_NOTHING_MS,
                 ),

@@ -51,10 +51,10 @@ class PrefectRuns:
     """The flow runs of the Prefect server whose time is over: a store of the retention policy.
 
     A run takes its task runs, states, logs and artifacts along. One that is in no final state is
-    left, however old: the watchdog tells of those. What else the server holds is not of runs
-    (deployments, blocks, work queues) or is deleted by it alone: events, which repeat the messages
-    of states and the text of artifacts, for seven days. A flow that raised leaves its exception as
-    a file, whatever it says of persisting results.
+    left, however old, and the report of the retention says how many there are. What else the server
+    holds is not of runs (deployments, blocks, work queues) or is deleted by it alone: events, which
+    repeat the messages of states and the text of artifacts, for seven days. A flow that raised
+    leaves its exception as a file, whatever it says of persisting results.
     """
 
     name: ClassVar[str] = "prefect_runs"
@@ -79,7 +79,7 @@ class PrefectRuns:
         return count + len(files), min(filter(None, instants), default=None)
 
     @safe_errors()
-    def count_unfinished(self, cutoff: datetime) -> int:
+    def count_kept(self, cutoff: datetime) -> int:
         """How many runs were due before an instant and are in no final state to this day.
 
         Raises:

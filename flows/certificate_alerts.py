@@ -80,6 +80,4 @@ def certificate_alerts(
         as_of: Instante de referência em ISO 8601 com fuso, por exemplo 2026-11-22T10:00:00-03:00.
             Vazio significa agora. Outro dia que não hoje só é aceito em simulação.
     """
-    return end_state(
-        send_alerts(as_of=as_of, dry_run=dry_run, channels=channels, approve=approve)
-    )
+    return end_state(send_alerts(as_of=as_of, dry_run=dry_run, channels=channels, approve=approve))

@@ -17,15 +17,14 @@ from flows.lgpd_retention import apply_retention
 
 # Shown to ops above the form; without it Prefect shows the whole docstring.
 DESCRIPTION = (
-    "A rotina da noite, todos os dias às 2h: atualiza a situação dos certificados e **aplica de verdade** a política de retenção da LGPD, "
-    "isto é, apaga e anonimiza o que passou do prazo. Se for muita coisa de uma vez, nada é "
-    "apagado e a equipe é avisada. Um passo que falha só impede os que dependem dele."
+    "A rotina da noite, todos os dias às 2h: atualiza a situação dos certificados e **aplica de "
+    "verdade** a política de retenção da LGPD, isto é, apaga e anonimiza o que passou do prazo. Se "
+    "for muita coisa de uma vez, nada é apagado e a equipe é avisada. Um passo que falha só impede "
+    "os que dependem dele."
 )
 
 STEPS = (
-    Step(
-        "certificate_state", lambda as_of: refresh_certificates(as_of=as_of, return_state=True)
-    ),
+    Step("certificate_state", lambda as_of: refresh_certificates(as_of=as_of, return_state=True)),
     Step(
         "lgpd_retention",
         lambda as_of: apply_retention(

@@ -270,11 +270,12 @@ class AlertWorld:
             message = insert(connection, "messages", conversation_id=conversation, created_at=when)
             connection.execute(
                 text(
-                    "insert into pipeline.button_replies (message_id, payload) "
-                    "values (:message_id, :payload)"
+                    "insert into pipeline.button_replies (message_id, payload, pressed_at) "
+                    "values (:message_id, :payload, :at)"
                 ),
                 {
                     "message_id": message,
+                    "at": when,
                     "payload": f"certificate_alert:{answer}:{call.attempt_id}",
                 },
             )

@@ -161,7 +161,7 @@ def put_client(connection: Connection, *, at: datetime, is_anonymized: bool) -> 
         reacted_at=at,
         reaction_id=uuid4(),
     )
-    put(connection, "pipeline.button_replies", message_id=message)
+    put(connection, "pipeline.button_replies", message_id=message, pressed_at=at)
     put(
         connection,
         "pipeline.conversation_events",

@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
+import shutil
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import AbstractContextManager, contextmanager
 from datetime import datetime
 from pathlib import Path
 from typing import Any
 from uuid import UUID
 
+import pytest
 from sqlalchemy import Connection, text
 
 from gatte_pipelines.database.engine import psycopg_connection
@@ -23,9 +26,10 @@ from gatte_pipelines.privacy.ledger import Ledger, OutsideCopy
 from gatte_pipelines.privacy.subject_requests import RequestKind, SubjectRequest, open_request
 from tests.database.rows import insert
 from tests.inbound import AS_OF, NOW, Inbound
-from tests.postgres import ID_KEY, TestDatabase
+from tests.postgres import ID_KEY, PostgresServer, TestDatabase, new_database
 from tests.webhooks import (
     ANA,
+    BRUNO,
     chatbot_conversation,
     chatbot_message,
     contact,
@@ -276,3 +280,56 @@ def seed(subjects: Subjects, phone: str = ANA, name: str = "ana", *, marker: str
         at=AS_OF,
     )
     return user
+
+
+@pytest.fixture(scope="session")
+def seeded_with_ana(
+    postgres_server: PostgresServer, tmp_path_factory: pytest.TempPathFactory
+) -> Iterator[TestDatabase]:
+    """Where Ana left everything: loading it takes a second, copying it a fraction. Only copy it."""
+    with new_database(postgres_server, tmp_path_factory.mktemp("with_ana")) as made:
+        seed(Subjects(made))
+        yield made
+
+
+@pytest.fixture(scope="session")
+def seeded_with_both(
+    postgres_server: PostgresServer,
+    tmp_path_factory: pytest.TempPathFactory,
+    seeded_with_ana: TestDatabase,
+) -> Iterator[TestDatabase]:
+    """Where Ana and a neighbour left everything. Only copy it."""
+    homes = tmp_path_factory.mktemp("with_both")
+    with new_database(postgres_server, homes, seeded_with_ana.name) as made:
+        shutil.copytree(seeded_with_ana.home, made.home)
+        seed(Subjects(made), BRUNO, "bruno")
+        yield made
+
+
+@pytest.fixture
+def with_ana(
+    make_database: Callable[..., AbstractContextManager[TestDatabase]],
+    seeded_with_ana: TestDatabase,
+) -> Iterator[Subjects]:
+    """A test's own Ana, who left something in every place."""
+    with _copied(make_database, seeded_with_ana) as made:
+        yield made
+
+
+@pytest.fixture
+def with_both(
+    make_database: Callable[..., AbstractContextManager[TestDatabase]],
+    seeded_with_both: TestDatabase,
+) -> Iterator[Subjects]:
+    """A test's own Ana and Bruno, who each left something in every place."""
+    with _copied(make_database, seeded_with_both) as made:
+        yield made
+
+
+@contextmanager
+def _copied(
+    make_database: Callable[..., AbstractContextManager[TestDatabase]], seeded: TestDatabase
+) -> Iterator[Subjects]:
+    with make_database(template=seeded.name) as made:
+        shutil.copytree(seeded.home, made.home)
+        yield Subjects(made)

@@ -9,6 +9,7 @@ import os
 import posixpath
 import secrets
 import shutil
+import string
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
@@ -26,6 +27,7 @@ SUFFIXES = (".json", ".jsonl", ".jsonl.gz")
 
 UNFINISHED_SUFFIXES = (".tmp", ".part")
 ARCHIVE = "archive"
+_NEUTRAL_CHARACTERS = 16
 # Neither waits nor is archived: the name begins with a dot and has no suffix of ours.
 _DRAFT_PREFIX, _DRAFT_SUFFIX = ".rewriting-", ".tmp"
 
@@ -298,6 +300,24 @@ class LandingZone:
                 self._fs.rm_file(draft)
             raise
 
+    def hide_name(self, file: LandingFile) -> str:
+        """Give a file another name in its folder, of which nothing of the former is left; its path.
+
+        Raises:
+            FileNotFoundError: It is gone.
+            OSError: It cannot be renamed.
+        """
+        folder, name = posixpath.split(file.path)
+        target = posixpath.join(folder, neutral_name(name))
+        if getattr(self._fs, "local_file", False):
+            self._fs.mv(file.path, target)
+            _sync_folder(folder)
+        else:
+            # As in archive.
+            self._fs.cp_file(file.path, target)
+            self._fs.rm_file(file.path)
+        return target
+
     def remove_drafts(self) -> int:
         """Delete what killed runs of :meth:`replace` left; how many there were."""
         removed = 0
@@ -366,6 +386,16 @@ def _to_day(name: str) -> date | None:
         return date.fromisoformat(name)
     except ValueError:
         return None
+
+
+def neutral_name(name: str) -> str:
+    """A random name that says of the former only what kind of file it is.
+
+    Of letters: no digits that could be taken for somebody's number.
+    """
+    suffix = max((each for each in SUFFIXES if name.endswith(each)), key=len, default="")
+    drawn = "".join(secrets.choice(string.ascii_lowercase) for _ in range(_NEUTRAL_CHARACTERS))
+    return f"erased-{drawn}{suffix}"
 
 
 def printable(name: str) -> str:

@@ -135,6 +135,7 @@ CATALOGUE: dict[str, dict[str, Kind]] = {
     "pipeline.opt_outs": {"category": _PLAIN},
     "pipeline.current_opt_outs": {"category": _PLAIN},
     "pipeline.message_delivery": {"status": _PLAIN, "pricing_category": _PLAIN},
+    "pipeline.live_session_contexts": {"messages_json": _PERSONAL, "summary": _PERSONAL},
     "pipeline.user_merges": {},
     "pipeline.undo_records": {"kind": _PLAIN, "record": _PERSONAL},
     "pipeline.anonymized_rows": {"table_name": _PLAIN, "rule": _PLAIN},
@@ -149,6 +150,7 @@ CATALOGUE: dict[str, dict[str, Kind]] = {
         "parameters": _PLAIN,  # enumerations, instants and ids
         "contents": _PLAIN,  # counts and checksums of ids
         "reason": _PLAIN,
+        "progress": _PLAIN,
     },
     "pipeline.privacy_ledger": {"entry": _PLAIN, "previous_hash": _PLAIN, "hash": _PLAIN},
     "pipeline.retention_holds": {
@@ -179,6 +181,25 @@ CATALOGUE: dict[str, dict[str, Kind]] = {
     "pipeline.certificate_changes": {"type": _PLAIN},
 }
 """Kind of each text, varchar, json and bytea column, by ``schema.table`` and column."""
+
+
+VIEWS = {
+    "pipeline.current_opt_outs": "pipeline.opt_outs",
+    "pipeline.message_delivery": "pipeline.message_statuses",
+    "pipeline.live_session_contexts": "public.session_context",
+}
+"""Of each view of the catalogue the table whose rows it shows; what stands there stands once."""
+
+
+def personal_columns() -> list[tuple[str, str]]:
+    """Table and column of everything in the catalogue that is personal or secret, without views."""
+    return [
+        (table, column)
+        for table, columns in CATALOGUE.items()
+        if table not in VIEWS
+        for column, kind in columns.items()
+        if kind is not Kind.PLAIN
+    ]
 
 
 def is_reportable(table: str, column: str) -> bool:

@@ -9,8 +9,19 @@ from psycopg import sql
 from sqlalchemy import Connection, NullPool, create_engine, text
 
 from tests.postgres import PostgresServer, TestDatabase, database, make_database, postgres_server
+from tests.subjects import seeded_with_ana, seeded_with_both, with_ana, with_both
 
-__all__ = ["chatbot", "database", "make_database", "owner", "postgres_server"]
+__all__ = [
+    "chatbot",
+    "database",
+    "make_database",
+    "owner",
+    "postgres_server",
+    "seeded_with_ana",
+    "seeded_with_both",
+    "with_ana",
+    "with_both",
+]
 
 CHATBOT = "gatte_test_chatbot"
 

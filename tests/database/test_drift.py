@@ -80,7 +80,7 @@ def test_the_baseline_alone_lacks_only_additions(database: TestDatabase) -> None
     ("statement", "expected"),
     [
         pytest.param(
-            "drop table session_context",
+            "drop table session_context cascade",
             Difference("session_context", Kind.TABLE, "", "table", None),
             id="missing table",
         ),

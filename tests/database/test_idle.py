@@ -6,8 +6,10 @@ from datetime import timedelta
 from typing import Any
 
 import pytest
+from sqlalchemy import Connection, text
 
 from gatte_pipelines.run_report import Outcome, RunReport
+from tests.database.conftest import CHATBOT
 from tests.inbound import AS_OF, HOUR, NOW, Inbound
 from tests.postgres import TestDatabase
 from tests.webhooks import BRUNO, text_message
@@ -48,6 +50,31 @@ def test_a_context_ends_exactly_at_its_time_with_the_marks_of_its_messages(
     assert (report.received, report.updated) == (1, 1)
     assert report.notes == ["contextos expirados: 1; conversas encerradas: 0"]
     assert state(inbound) == ("open", None, 0, 0)
+
+
+@pytest.mark.parametrize(("after", "live"), [(TTL - SECOND, 1), (TTL, 0), (IDLE, 0)])
+def test_a_context_that_expired_is_hidden_from_the_chatbot_before_it_is_removed(
+    inbound: Inbound, chatbot: Connection, after: timedelta, live: int
+) -> None:
+    with inbound.database.connect("owner") as owner, owner.begin():
+        # As docs/chatbot_events.md has it, and without any right on the table.
+        owner.execute(text(f"revoke all on session_context from {CHATBOT}"))
+        owner.execute(text(f"grant usage on schema pipeline to {CHATBOT}"))
+        owner.execute(text(f"grant select on pipeline.live_session_contexts to {CHATBOT}"))
+    chatbot.execute(
+        text("select set_config('gatte.as_of', :at, true)"), {"at": (AS_OF + after).isoformat()}
+    )
+    rows = chatbot.execute(
+        text("select messages_json, ttl_expires_at from pipeline.live_session_contexts")
+    ).all()
+    assert state(inbound)[2] == 1
+    assert len(rows) == live
+    if live:
+        ((messages_json, ttl_expires_at),) = rows
+        assert [(message["content"],) for message in messages_json] == inbound.rows(
+            "select content from messages order by created_at"
+        )
+        assert ttl_expires_at == AS_OF + TTL
 
 
 @pytest.mark.parametrize(("after", "status"), [(IDLE, "open"), (IDLE + SECOND, "closed")])

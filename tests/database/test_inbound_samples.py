@@ -206,7 +206,10 @@ def test_a_message_of_a_client_is_stored_with_what_it_says(
     of_button = {"button_replies": 1} if name in BUTTONS else {}
     assert_leaves(inbound, **OF_A_MESSAGE, **of_button)
     if name in BUTTONS:
-        assert inbound.one("select payload from pipeline.button_replies") == (BUTTONS[name],)
+        assert inbound.one(
+            "select payload, pressed_at = (select created_at from messages) "
+            "from pipeline.button_replies"
+        ) == (BUTTONS[name], True)
 
 
 @pytest.mark.parametrize("name", STATUSES)

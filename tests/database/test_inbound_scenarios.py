@@ -327,6 +327,20 @@ def test_a_close_ends_what_was_said_until_then(
     ) == [(ends[texts],) for state, texts in expected if state == "closed"]
 
 
+@pytest.mark.parametrize("is_later_first", [False, True])
+def test_a_press_told_twice_counts_from_the_earlier_instant_as_its_message_does(
+    inbound: Inbound, is_later_first: bool
+) -> None:
+    button = {"type": "button", "button": {"text": "Sim", "payload": "yes"}}
+    told = [text_message("w1", SINCE + second, **button) for second in (0, 10)]
+    for message in told[::-1] if is_later_first else told:
+        inbound.say(message)
+    assert inbound.rows(
+        "select m.created_at, b.pressed_at from messages as m "
+        "inner join pipeline.button_replies as b on m.id = b.message_id"
+    ) == [(at(SINCE), at(SINCE))]
+
+
 def test_the_newest_event_says_how_the_last_conversation_stands(inbound: Inbound) -> None:
     def send(event_id: str, when: int, name: str, **more: str) -> list[tuple[Any, ...]]:
         inbound.send(chatbot_conversation(event_id, at(when), name, **OF_ANA, **more))

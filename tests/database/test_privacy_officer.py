@@ -17,7 +17,7 @@ from sqlalchemy import Connection, text
 
 from gatte_pipelines.database.engine import connect, make_engine, psycopg_connection
 from gatte_pipelines.errors import BadInputError
-from gatte_pipelines.personal_data import CATALOGUE, Kind
+from gatte_pipelines.personal_data import CATALOGUE, personal_columns
 from gatte_pipelines.phones import anonymised_placeholder
 from gatte_pipelines.privacy import tickets
 from gatte_pipelines.privacy.ledger import Ledger, OutsideCopy
@@ -521,31 +521,25 @@ def seed_everything(office: Office) -> list[str]:
             digest="x",
             sealed_at=RECENT,
         )
-        for table, columns in CATALOGUE.items():
-            for column, kind in columns.items():
-                if kind is Kind.PLAIN:
-                    continue
-                word = f"Zq{len(words):02}Xw"
-                value = {"payload": word.encode(), "report": f'{{"notes": ["{word}"]}}'}.get(
-                    column if table in ("pipeline.quarantine", "pipeline.runs") else "", word
-                )
-                if column in ("messages_json", "record"):
-                    value = f'["{word}"]'
-                changed = office.owner.execute(
-                    text(f"update {table} set {column} = :value"),  # noqa: S608 - the catalogue
-                    {"value": value},
-                )
-                assert changed.rowcount >= 1, (table, column)
-                words.append(word)
+        for table, column in personal_columns():
+            word = f"Zq{len(words):02}Xw"
+            value = {"payload": word.encode(), "report": f'{{"notes": ["{word}"]}}'}.get(
+                column if table in ("pipeline.quarantine", "pipeline.runs") else "", word
+            )
+            if column in ("messages_json", "record"):
+                value = f'["{word}"]'
+            changed = office.owner.execute(
+                text(f"update {table} set {column} = :value"),  # noqa: S608 - the catalogue
+                {"value": value},
+            )
+            assert changed.rowcount >= 1, (table, column)
+            words.append(word)
     return words
 
 
 def test_no_personal_value_of_any_column_stands_in_report_or_kit(office: Office) -> None:
     words = seed_everything(office)
-    personal = sum(
-        kind is not Kind.PLAIN for columns in CATALOGUE.values() for kind in columns.values()
-    )
-    assert len(words) == personal
+    assert len(words) == len(personal_columns())
     # Also where nearly everything is overdue, tampered with or held.
     far = AS_OF + 20 * YEAR
     documents: list[OfficerReport | IncidentKit] = [office.report(), office.kit(RECENT)]

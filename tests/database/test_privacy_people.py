@@ -190,8 +190,8 @@ def test_the_same_number_makes_a_new_client_afterwards(inbound: Inbound) -> None
     assert inbound.one("select count(*) from pipeline.guard_refusals") == (0,)
 
 
-def test_a_number_that_changed_hands_stays_its_new_owners(inbound: Inbound) -> None:
-    """Ana leaves her number for another; Bruno is given it. Forgetting Ana forgets only Ana."""
+def two_owners(inbound: Inbound) -> tuple[UUID, UUID]:
+    """Ana leaves her number for another, and somebody else is given it: Ana, the new owner."""
     inbound.send(
         texts(
             text_message("wamid.a1", NOW - 5000, body="de Ana"),
@@ -209,6 +209,11 @@ def test_a_number_that_changed_hands_stays_its_new_owners(inbound: Inbound) -> N
     )
     ana, owner = user_of(inbound, BRUNO), user_of(inbound, ANA)
     assert ana != owner
+    return ana, owner
+
+
+def test_a_number_that_changed_hands_stays_its_new_owners(inbound: Inbound) -> None:
+    ana, owner = two_owners(inbound)
 
     anonymize(inbound.database, [ana])
 
@@ -229,6 +234,40 @@ def test_a_number_that_changed_hands_stays_its_new_owners(inbound: Inbound) -> N
         "on m.conversation_id = c.id where c.user_id = :u",
         u=owner,
     ) == (2,)
+
+
+def test_forgetting_the_new_owner_keeps_the_change_of_who_had_the_number_before(
+    inbound: Inbound,
+) -> None:
+    ana, owner = two_owners(inbound)
+    changes = "select old_phone_key, new_phone_key from pipeline.identity_changes"
+    assert inbound.rows(changes) == [(ANA, BRUNO)]
+
+    anonymize(inbound.database, [owner])
+    assert "Novo Dono" not in dump(inbound.database)
+    assert inbound.rows(changes) == [(ANA, BRUNO)]
+    # Delivered again it finds its client, as it would have before.
+    inbound.send(texts(number_change("wamid.sys", NOW - 4000, ANA, BRUNO)))
+    assert user_of(inbound, BRUNO) == ana
+
+    anonymize(inbound.database, [ana])
+    left = dump(inbound.database)
+    assert ANA not in left
+    assert BRUNO not in left
+
+
+@pytest.mark.parametrize("is_settled", [True, False])
+def test_a_change_that_is_nobodys_by_its_time_goes_with_whoever_has_the_number(
+    inbound: Inbound, is_settled: bool
+) -> None:
+    user = whole_person(inbound)
+    put_change = (
+        "insert into pipeline.identity_changes values (gen_random_uuid(), now() - interval "
+        "'1 year', true, :ana, '', '', :bruno, :bruno, '', '', :settled)"
+    )
+    inbound.execute(put_change, ana=ANA, bruno=BRUNO, settled=is_settled)
+    anonymize(inbound.database, [user])
+    assert inbound.one("select count(*) from pipeline.identity_changes") == (0,)
 
 
 def test_the_chatbots_own_facts_of_an_anonymised_client_name_nobody(inbound: Inbound) -> None:

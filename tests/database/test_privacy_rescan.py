@@ -17,7 +17,7 @@ from sqlalchemy import Connection, NullPool, create_engine, text
 
 from gatte_pipelines.database.engine import psycopg_connection
 from gatte_pipelines.errors import ConfigurationError
-from gatte_pipelines.personal_data import CATALOGUE, Kind
+from gatte_pipelines.personal_data import CATALOGUE, Kind, personal_columns
 from gatte_pipelines.phones import anonymised_placeholder
 from gatte_pipelines.privacy import rescan
 from gatte_pipelines.privacy.people import anonymize_users
@@ -103,7 +103,13 @@ def plant_button(connection: Connection, column: str, at: datetime) -> Any:
         content="",
         created_at=at,
     )
-    put(connection, "pipeline.button_replies", message_id=message, payload=VALUE)
+    put(
+        connection,
+        "pipeline.button_replies",
+        message_id=message,
+        payload=VALUE,
+        pressed_at=at,
+    )
     return message
 
 
@@ -557,6 +563,17 @@ def test_a_blocking_basis_exempts_a_dormant_user_and_is_told(
 
 
 @pytest.mark.parametrize(
+    ("status", "is_exempt"),
+    [("active", True), ("suspended", True), ("trial", True), ("cancelled", False)],
+)
+def test_a_client_of_a_contract_that_runs_is_exempt(
+    free: Connection, dormant: Client, status: str, is_exempt: bool
+) -> None:
+    set_row(free, "services", dormant["services"], {"status": status})
+    assert {found.check for found in rules(free)} == (set() if is_exempt else {"users_inactive"})
+
+
+@pytest.mark.parametrize(
     ("table", "values"),
     [
         ("certificates", {"status": "revoked", "expires_at": AS_OF + DAY}),
@@ -732,12 +749,7 @@ def test_many_leftovers_are_counted_and_the_oldest_named(free: Connection) -> No
 
 
 def test_every_personal_column_has_a_link_or_a_reason_why_it_is_nobodys() -> None:
-    personal = {
-        (table, column)
-        for table, columns in CATALOGUE.items()
-        for column, kind in columns.items()
-        if kind is not Kind.PLAIN
-    }
+    personal = set(personal_columns())
     linked = {(table, column) for table, column, _ in SUBJECTS}
     reasoned = {(table, column) for table, cs in NOBODYS_COLUMNS.items() for column in cs}
     assert linked & reasoned == set()

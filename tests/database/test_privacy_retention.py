@@ -309,6 +309,21 @@ def test_what_keeps_a_user_is_told_per_row_and_ends_with_it(officer: Officer, ba
     assert officer.one("select count(*) from pipeline.retention_exemptions") == 0
 
 
+@pytest.mark.parametrize(
+    ("status", "is_gone"),
+    [("active", False), ("suspended", False), ("trial", False), ("cancelled", True)],
+)
+def test_only_a_cancelled_service_lets_its_client_go(
+    officer: Officer, status: str, is_gone: bool
+) -> None:
+    user = old_user(officer)
+    # Past its expiry: nobody has ended it all the same.
+    _service(officer, user, status=status, expires_at=NOW - 5 * YEAR)
+    report = officer.run()
+    assert report.skipped == ({} if is_gone else {"active_service": 1})
+    assert (officer.one("select name from users where id = :u", u=user) is None) is is_gone
+
+
 TOKEN = {"login_token": "t"}
 
 
@@ -416,6 +431,8 @@ def test_our_own_records_go_at_their_time(officer: Officer) -> None:
             "cast('{}' as jsonb), :at, :at + interval '90 days')",
             "insert into pipeline.message_reactions (message_id, reacted_at, reaction_id, emoji) "
             "values (gen_random_uuid(), :at, gen_random_uuid(), 'x')",
+            "insert into pipeline.button_replies (message_id, payload, pressed_at) "
+            "values (gen_random_uuid(), 'x', :at)",
             at=at,
         )
     officer.run()
@@ -430,6 +447,10 @@ def test_our_own_records_go_at_their_time(officer: Officer) -> None:
     assert officer.rows("select emoji from pipeline.message_reactions order by 1") == [
         ("x",),
         (None,),
+    ]
+    assert officer.rows("select payload from pipeline.button_replies order by pressed_at") == [
+        (None,),
+        ("x",),
     ]
 
 
@@ -568,6 +589,34 @@ def test_another_policy_shows_its_impact_before_it_acts(
     assert changed.run().reason == "nothing_to_do"
 
 
+def test_a_lower_ceiling_of_leads_shows_its_impact_before_it_acts(
+    officer: Officer, tmp_path: Path, repository: Path
+) -> None:
+    user = add(officer, "users", created_at=NOW - 4 * YEAR, updated_at=NOW)
+    officer.change(
+        "insert into pipeline.user_activity (user_id, last_at) values (:u, now())", u=user
+    )
+    # Alive by what the client wrote: only the ceiling ends them.
+    for years in (3.5, 3.2, 2.5):
+        add(officer, "leads", user_id=user, created_at=NOW - years * YEAR)
+    officer.run()
+    config = tmp_path / "config"
+    shutil.copytree(repository / "config", config)
+    policy = config / "retention.yaml"
+    text_before = policy.read_text("utf-8")
+    policy.write_text(text_before.replace("ceiling: 4 years", "ceiling: 3 years", 1), "utf-8")
+    changed = Officer(officer.database, config=config)
+    report = changed.run()
+    assert (report.outcome, report.reason) == (Outcome.NEEDS_APPROVAL, "policy_changed")
+    told = "política alterada em leads_inactive_ceiling: 4 years → 3 years: +2 linhas vencidas"
+    assert told in report.notes
+    gone = "select count(*) from leads where phone like '~x%'"
+    assert officer.one(gone) == 0
+    changed.run(approve=str(officer.one("select plan_id from pipeline.plans")))
+    assert officer.one(gone) == 2
+    assert changed.run().outcome is not Outcome.NEEDS_APPROVAL
+
+
 # --- Instants ----------------------------------------------------------------------------------
 
 
@@ -613,7 +662,9 @@ def test_the_kill_switch_stops_a_run_at_its_next_step(
     assert officer.one("select count(*) from messages where content = ''") == 4
 
 
-def _run_stopping(officer: Officer, steps: int, act: Callable[[Connection], None]) -> RunReport:
+def _run_stopping(
+    officer: Officer, steps: int, act: Callable[[Connection], None], **options: Any
+) -> RunReport:
     """Run, and act from another session after so many steps."""
     seen = [0]
 
@@ -624,7 +675,7 @@ def _run_stopping(officer: Officer, steps: int, act: Callable[[Connection], None
                 act(connection)
                 connection.commit()
 
-    return officer.run(after_step=after)
+    return officer.run(after_step=after, **options)
 
 
 class _KilledError(BaseException):
@@ -659,6 +710,108 @@ def assert_ledger_is_whole(officer: Officer) -> None:
         verification = wiring.verify_ledger(connection)
     assert verification.problems == ()
     assert verification.entries == verification.outside_entries > 0
+
+
+def _kill(_connection: Connection) -> None:
+    raise _KilledError
+
+
+def _stopped_plan(officer: Officer, steps: int, **options: Any) -> str:
+    """A plan of which a run did so many steps before it was killed; its id."""
+    report = officer.run()
+    assert report.outcome is Outcome.NEEDS_APPROVAL
+    plan = str(officer.one("select plan_id from pipeline.plans"))
+    with pytest.raises(_KilledError):
+        _run_stopping(officer, steps, _kill, approve=plan, **options)
+    return plan
+
+
+@pytest.mark.parametrize(("steps", "texts", "people"), [(4, 16, 0), (10, 30, 20)])
+def test_an_approved_plan_that_was_killed_is_carried_on_under_its_id(
+    officer: Officer, monkeypatch: pytest.MonkeyPatch, steps: int, texts: int, people: int
+) -> None:
+    monkeypatch.setattr(retention, "FIRST_STEP_ROWS", 4)
+    monkeypatch.setattr(retention, "MAX_STEP_ROWS", 4)
+    monkeypatch.setattr(retention, "PEOPLE_STEP", 20)
+    messages(officer, *range(100, 130), *[1] * 5)
+    for _ in range(46):
+        old_user(officer)
+    plan = _stopped_plan(officer, steps)
+    gone = "select count(*) from messages where content = ''"
+    anonymized = "select count(*) from pipeline.anonymized_rows"
+    assert (officer.one(gone), officer.one(anonymized)) == (texts, people)
+    # Without the id it is a mass change like any other.
+    assert officer.run().outcome is Outcome.NEEDS_APPROVAL
+    report = officer.run(approve=plan)
+    assert report.outcome is Outcome.COMPLETED
+    assert (officer.one(gone), officer.one(anonymized)) == (30, 46)
+    assert_ledger_is_whole(officer)
+    with pytest.raises(ConfigurationError, match="carried out already"):
+        officer.run(approve=plan)
+
+
+def _one_more_message(officer: Officer) -> None:
+    messages(officer, 101)
+
+
+def _one_goes_one_comes(officer: Officer) -> None:
+    officer.change(
+        "update messages set created_at = now() where id = "
+        "(select id from messages where content <> '' and created_at < now() - interval '90 days' "
+        "limit 1)"
+    )
+    messages(officer, 101)
+
+
+def _one_back(officer: Officer) -> None:
+    """Cleared by the plan, then restored: done and due at once."""
+    with officer.database.connect("owner") as connection, connection.begin():
+        connection.execute(text("alter table messages disable trigger user"))
+        connection.execute(
+            text(
+                "update messages set content = 'x' where id = "
+                "(select id from messages where content = '' limit 1)"
+            )
+        )
+
+
+def _one_more_person(officer: Officer) -> None:
+    old_user(officer)
+
+
+@pytest.mark.parametrize(
+    "act", [_one_more_message, _one_goes_one_comes, _one_back, _one_more_person]
+)
+def test_what_was_not_approved_is_refused_also_when_a_plan_is_carried_on(
+    officer: Officer, monkeypatch: pytest.MonkeyPatch, act: Callable[[Officer], None]
+) -> None:
+    monkeypatch.setattr(retention, "FIRST_STEP_ROWS", 4)
+    monkeypatch.setattr(retention, "MAX_STEP_ROWS", 4)
+    messages(officer, *range(100, 130))
+    plan = _stopped_plan(officer, 2)
+    before = officer.one("select count(*) from messages where content = ''")
+    act(officer)
+    after = officer.one("select count(*) from messages where content = ''")
+    with pytest.raises(ConfigurationError, match=r"stale"):
+        officer.run(approve=plan)
+    assert before == 8
+    assert officer.one("select count(*) from messages where content = ''") == after
+    assert officer.one("select count(*) from pipeline.anonymized_rows") == 0
+
+
+def test_a_plan_whose_rows_were_locked_is_carried_on_too(
+    officer: Officer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(retention, "PASS_PAUSE_SECONDS", 0.01)
+    first, *_ = messages(officer, *range(100, 130))
+    officer.run()
+    plan = str(officer.one("select plan_id from pipeline.plans"))
+    with officer.database.connect() as holder:
+        holder.execute(text("select from messages where id = :m for update"), {"m": first})
+        with pytest.raises(RetryableError, match="1 rows were locked"):
+            officer.run(approve=plan)
+    assert officer.run(approve=plan).updated == 1
+    assert officer.one("select count(*) from messages where content = ''") == 30
 
 
 def test_locked_rows_are_met_by_the_next_run_and_the_rest_is_done(
@@ -798,3 +951,16 @@ def test_a_file_that_stays_although_it_was_removed_fails_the_run(
     monkeypatch.setattr(Wiring, "file_stores", lambda _wiring: [stubborn])
     with pytest.raises(PermanentError, match="logs: 1 files past their time are still there"):
         officer.run()
+
+
+@pytest.mark.parametrize("execute", [False, True])
+def test_what_is_past_its_time_and_not_over_is_told_and_stays(
+    officer: Officer, monkeypatch: pytest.MonkeyPatch, execute: bool
+) -> None:
+    running = FileStore(
+        "prefect_runs", lambda _cutoff: (0, None), lambda _cutoff: 0, lambda _cutoff: 2
+    )
+    monkeypatch.setattr(Wiring, "file_stores", lambda _wiring: [running])
+    notes = officer.run(execute=execute).notes
+    (told,) = [note for note in notes if note.startswith("prefect_runs")]
+    assert told.endswith("2 além do prazo mantidos, porque não terminaram")

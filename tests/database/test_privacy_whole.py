@@ -117,7 +117,7 @@ class Everything(Inbound):
                 texts({"id": "wamid.12", "type": "text", "text": {"body": w["quarantined"]}}),
             ),
         )
-        self.load(NOW)
+        self.load_files()
         self.put(f"{w['waiting_file']}.jsonl.part", b"unfinished")
         for folder, word in (("exports", "export"), ("logs", "log"), ("mail", "mail")):
             place = self.database.home / folder / "deep"
@@ -125,6 +125,10 @@ class Everything(Inbound):
             (place / f"{w[word]}.txt").write_text(w[word])
         with self.database.connect("owner") as connection, connection.begin():
             self._fill_rows(connection)
+
+    def load_files(self) -> None:
+        """Load the landing zone."""
+        self.load(NOW)
 
     def _fill_rows(self, connection: Any) -> None:
         w = WORDS

@@ -4,10 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from contextlib import AbstractContextManager
+from datetime import UTC, datetime
 from threading import Barrier, Thread
 from typing import Any
+from uuid import uuid4
 
 import pytest
+from alembic import command
 from alembic.autogenerate import compare_metadata
 from alembic.config import Config
 from alembic.migration import MigrationContext
@@ -21,7 +24,8 @@ from gatte_pipelines.database.names import NINE
 from gatte_pipelines.database.pipeline_tables import PipelineBase
 from gatte_pipelines.database.tables import ENUMS, Base
 from gatte_pipelines.errors import ConfigurationError
-from gatte_pipelines.personal_data import CATALOGUE, is_reportable
+from gatte_pipelines.personal_data import CATALOGUE, VIEWS, is_reportable
+from tests.database.rows import WHEN, whole_client
 from tests.postgres import PostgresServer, TestDatabase
 
 MakeDatabase = Callable[..., AbstractContextManager[TestDatabase]]
@@ -164,8 +168,15 @@ def test_an_unlisted_column_would_be_found(database: TestDatabase, kind: str) ->
 def test_the_catalogue_names_every_table_of_both_schemas() -> None:
     tables = {f"public.{name}" for name in Base.metadata.tables}
     tables |= set(PipelineBase.metadata.tables)
-    views = {"pipeline.message_delivery", "pipeline.current_opt_outs"}
-    assert set(CATALOGUE) == tables | views | {"pipeline.alembic_version"}
+    assert set(CATALOGUE) == tables | set(VIEWS) | {"pipeline.alembic_version"}
+
+
+def test_the_views_are_those_of_the_catalogue(database: TestDatabase) -> None:
+    with database.connect("owner") as connection:
+        views = connection.scalars(
+            text("select 'pipeline.' || viewname from pg_views where schemaname = 'pipeline'")
+        )
+        assert set(views) == set(VIEWS)
 
 
 def test_a_column_is_reportable_unless_it_is_personal_or_secret() -> None:
@@ -185,6 +196,30 @@ def test_migrating_reports_what_it_ran(make_database: MakeDatabase) -> None:
     with make_database(template="template0") as empty, empty.connect("owner") as connection:
         assert migrate.migrate(connection) == migrate.revisions()
         assert migrate.current_revision(connection) == migrate.HEAD
+
+
+def test_presses_of_before_get_the_instant_of_their_message(make_database: MakeDatabase) -> None:
+    with make_database(template="template0") as empty, empty.connect("owner") as connection:
+        config = Config()
+        config.set_main_option("script_location", str(migrate._FOLDER))
+        config.attributes["connection"] = connection
+        with connection.begin():
+            connection.execute(text("create schema pipeline"))
+            command.upgrade(config, "0005")
+            ids = whole_client(connection)
+            connection.execute(
+                text("insert into pipeline.button_replies (message_id) values (:known), (:gone)"),
+                {"known": ids["messages"], "gone": uuid4()},
+            )
+        assert migrate.migrate(connection) == ["0006"]
+        rows = connection.execute(
+            text(
+                "select b.pressed_at, m.created_at from pipeline.button_replies as b "
+                "left join messages as m on b.message_id = m.id order by b.pressed_at"
+            )
+        ).all()
+    when = datetime.fromisoformat(WHEN)
+    assert [tuple(row) for row in rows] == [(datetime.fromtimestamp(0, UTC), None), (when, when)]
 
 
 def test_two_migrations_at_once_run_each_step_once(make_database: MakeDatabase) -> None:

@@ -24,18 +24,22 @@ from gatte_pipelines.privacy.subject_requests import (
 from tests.inbound import AS_OF, NOW
 from tests.postgres import TestDatabase
 from tests.subjects import TOKEN, Subjects, dump, files_under, seed
-from tests.webhooks import ANA, BRUNO, contact, number_change, text_message, texts
+from tests.webhooks import ANA, BRUNO, contact, jsonl, number_change, text_message, texts
 
 
 @pytest.fixture
-def subjects(database: TestDatabase) -> Subjects:
+def subjects(with_both: Subjects) -> Subjects:
+    return with_both
+
+
+@pytest.fixture
+def nobody(database: TestDatabase) -> Subjects:
     return Subjects(database)
 
 
-def seeded(subjects: Subjects) -> tuple[UUID, UUID]:
-    """Ana and a neighbour; the request to erase Ana. The task that `seed` leaves is confirmed."""
-    ana = seed(subjects)
-    seed(subjects, BRUNO, "bruno")
+def requested(subjects: Subjects) -> tuple[UUID, UUID]:
+    """Ana, and the request to erase her. The task that `seed` leaves is confirmed."""
+    ana = subjects.user()
     subjects.execute("update pipeline.external_tasks set state = 'confirmed', reference = null")
     return ana, subjects.open(RequestKind.ERASE, ana).request_id
 
@@ -53,7 +57,7 @@ OF_ANA = ("ana-", ANA, ANA[2:], "90000-0001", "ana@", "BR.ana", TOKEN, "ana.lead
 
 
 def test_nothing_of_the_person_is_left_and_all_of_the_neighbour(subjects: Subjects) -> None:
-    ana, request = seeded(subjects)
+    ana, request = requested(subjects)
     of_bruno = dump(subjects.database).count("bruno") + files_under(subjects.landing).count("bruno")
     before = dump(subjects.database) + files_under(subjects.database.home)
     assert all(word in before for word in OF_ANA)
@@ -72,7 +76,7 @@ def test_nothing_of_the_person_is_left_and_all_of_the_neighbour(subjects: Subjec
 
 
 def test_a_dry_run_says_what_goes_and_stays_and_changes_nothing(subjects: Subjects) -> None:
-    ana, request = seeded(subjects)
+    ana, request = requested(subjects)
     before = dump(subjects.database) + files_under(subjects.landing)
     plan = subjects.erase(request, execute=False)
     assert dump(subjects.database) + files_under(subjects.landing) == before
@@ -88,14 +92,14 @@ def test_a_dry_run_says_what_goes_and_stays_and_changes_nothing(subjects: Subjec
 
 
 def test_what_was_planned_is_what_was_done(subjects: Subjects) -> None:
-    _, request = seeded(subjects)
+    _, request = requested(subjects)
     planned = {k: v for k, v in subjects.erase(request, execute=False).going.items() if v}
     done = {k: v for k, v in subjects.erase(request).going.items() if v}
     assert planned == done
 
 
 def test_erasing_twice_does_nothing_and_says_so(subjects: Subjects) -> None:
-    ana, request = seeded(subjects)
+    ana, request = requested(subjects)
     subjects.erase(request)
     before = dump(subjects.database)
     again = subjects.erase(request)
@@ -126,7 +130,7 @@ ROWS = {
 def test_a_hold_on_any_row_keeps_everything_and_the_request_open(
     subjects: Subjects, table: str
 ) -> None:
-    _, request = seeded(subjects)
+    _, request = requested(subjects)
     row = subjects.one(ROWS[table])
     hold = uuid4()
     subjects.execute(
@@ -148,7 +152,7 @@ def test_a_hold_on_any_row_keeps_everything_and_the_request_open(
 
 
 def test_a_ledger_that_cannot_be_written_destroys_nothing(subjects: Subjects) -> None:
-    _, request = seeded(subjects)
+    _, request = requested(subjects)
     before = dump(subjects.database, but=("pipeline.privacy_ledger",))
     subjects.ledger_folder.parent.mkdir(parents=True, exist_ok=True)
     subjects.ledger_folder.write_text("not a folder")
@@ -161,7 +165,7 @@ def test_a_ledger_that_cannot_be_written_destroys_nothing(subjects: Subjects) ->
 
 
 def test_an_old_value_that_is_left_rolls_everything_back(subjects: Subjects) -> None:
-    _, request = seeded(subjects)
+    _, request = requested(subjects)
     # Whatever fills a text in again while its person is anonymised.
     subjects.execute(
         "create function put_back() returns trigger language plpgsql as "
@@ -222,7 +226,7 @@ class KilledAt:
 def test_a_killed_erasure_is_finished_by_the_same_request(
     subjects: Subjects, store: str, name: str, after: bool
 ) -> None:
-    _, request = seeded(subjects)
+    _, request = requested(subjects)
     with subjects.database.connect() as side:
         inner = subjects.ledger(side) if store == "ledger" else subjects.files
         killed = KilledAt(inner, name, after=after)
@@ -248,7 +252,7 @@ def test_a_killed_erasure_is_finished_by_the_same_request(
 
 
 def test_records_that_stay_in_the_files_keep_the_request_open(subjects: Subjects) -> None:
-    _, request = seeded(subjects)
+    _, request = requested(subjects)
 
     class Stubborn:
         def __getattr__(self, name: str) -> Any:
@@ -267,7 +271,7 @@ def test_records_that_stay_in_the_files_keep_the_request_open(subjects: Subjects
 def test_who_was_merged_between_announcement_and_lock_is_announced_again(
     subjects: Subjects,
 ) -> None:
-    ana, request = seeded(subjects)
+    ana, request = requested(subjects)
     late = []
 
     class Merging:
@@ -292,23 +296,23 @@ def test_who_was_merged_between_announcement_and_lock_is_announced_again(
     assert str(late[0]) in subjects.entries("erased")[0]["body"]["lead_ids"]
 
 
-def test_what_is_delivered_again_brings_nobody_back(subjects: Subjects) -> None:
-    ana = seed(subjects)
-    subjects.execute("delete from pipeline.external_tasks")
-    again = [path.read_bytes() for path in sorted(subjects.landing.rglob("*.jsonl"))]
-    request = subjects.open(RequestKind.ERASE, ana).request_id
-    subjects.erase(request)
-    subjects.put("again.jsonl", b"".join(line for line in again if b"ana-quarentena" not in line))
-    report = subjects.load()
+def test_what_is_delivered_again_brings_nobody_back(nobody: Subjects) -> None:
+    ana = seed(nobody)
+    nobody.execute("delete from pipeline.external_tasks")
+    again = [path.read_bytes() for path in sorted(nobody.landing.rglob("*.jsonl"))]
+    request = nobody.open(RequestKind.ERASE, ana).request_id
+    nobody.erase(request)
+    nobody.put("again.jsonl", b"".join(line for line in again if b"ana-quarentena" not in line))
+    report = nobody.load()
     assert report.inserted == 0
-    assert subjects.rows("select id from users") == [(ana,)]
+    assert nobody.rows("select id from users") == [(ana,)]
     later = AS_OF + timedelta(hours=1)
-    subjects.send(texts(text_message("wamid.new", NOW + 60, body="voltei")), as_of=later)
-    assert subjects.user(ANA) != ana
+    nobody.send(texts(text_message("wamid.new", NOW + 60, body="voltei")), as_of=later)
+    assert nobody.user(ANA) != ana
 
 
-def test_a_number_that_changed_hands_is_taken_from_one_owner_only(subjects: Subjects) -> None:
-    subjects.send(
+def test_a_number_that_changed_hands_is_taken_from_one_owner_only(nobody: Subjects) -> None:
+    nobody.send(
         texts(
             text_message("wamid.a1", NOW - 5000, body="ana-antes"), contacts=[contact(ANA, "Ana")]
         ),
@@ -319,30 +323,66 @@ def test_a_number_that_changed_hands_is_taken_from_one_owner_only(subjects: Subj
         ),
         texts(text_message("wamid.a2", NOW - 2000, sender=BRUNO, body="ana-depois")),
     )
-    ana, owner = subjects.user(BRUNO), subjects.user(ANA)
-    request = subjects.open(RequestKind.ERASE, ana).request_id
-    done = subjects.erase(request)
+    ana, owner = nobody.user(BRUNO), nobody.user(ANA)
+    request = nobody.open(RequestKind.ERASE, ana).request_id
+    done = nobody.erase(request)
     assert (done.state, done.shared_identifiers) == (RequestState.DONE, 1)
-    left = dump(subjects.database) + files_under(subjects.database.home)
+    left = dump(nobody.database) + files_under(nobody.database.home)
     for word in ("ana-antes", "ana-depois", BRUNO, '"Ana"'):
         assert word not in left
-    assert "novo-dono" in files_under(subjects.landing)
-    assert subjects.rows("select content from messages where content <> ''") == [("novo-dono",)]
-    assert subjects.user(ANA) == owner
+    assert "novo-dono" in files_under(nobody.landing)
+    assert nobody.rows("select content from messages where content <> ''") == [("novo-dono",)]
+    assert nobody.user(ANA) == owner
 
 
-def test_a_lead_that_never_wrote_is_erased_too(subjects: Subjects) -> None:
-    lead = subjects.add("leads", name="ana-lead", phone="(11) 90000-0001", notes="ana-notas")
-    other = subjects.add("leads", name="bruno-lead", phone=f"+{BRUNO}")
-    request = subjects.open(RequestKind.ERASE, lead).request_id
-    assert subjects.erase(request).state is RequestState.DONE
-    assert "ana" not in dump(subjects.database).replace("landing", "")
-    assert subjects.one("select name from leads where id = :l", l=other) == ("bruno-lead",)
-    assert subjects.entries("erased")[0]["body"]["lead_ids"] == [str(lead)]
+def test_a_number_in_the_names_of_files_is_taken_out_everywhere(nobody: Subjects) -> None:
+    theirs, other = f"conversa-{ANA}.jsonl", f"conversa-{BRUNO}.jsonl"
+    unreadable = texts({"id": "w9", "type": "text", "text": {"body": "de ninguém"}})
+    of_bruno = texts(text_message("wamid.b", NOW - 600, sender=BRUNO, body="bruno-oi"))
+    nobody.put(theirs, jsonl(texts(text_message("wamid.a", NOW - 600)), of_bruno, unreadable))
+    nobody.load()
+    nobody.put(other, jsonl(of_bruno, unreadable))
+    nobody.load()
+    tables = ("inbound_batches", "quarantine")
+    rows = [
+        nobody.rows(f"select source_name from pipeline.{table} order by 1")  # noqa: S608
+        for table in tables
+    ]
+    assert rows == [[(theirs,), (other,)], [(theirs,)]]
+
+    request = nobody.open(RequestKind.ERASE, nobody.user(ANA)).request_id
+    planned = nobody.erase(request, execute=False).going
+    assert (planned["source_names"], planned["file_names"]) == (2, 1)
+    done = nobody.erase(request)
+    assert (done.going["source_names"], done.going["file_names"]) == (2, 1)
+    assert done.state == RequestState.DONE
+
+    left = dump(nobody.database) + files_under(nobody.database.home)
+    left += " ".join(str(path) for path in nobody.database.home.rglob("*"))
+    assert ANA not in left
+    names = [
+        {name for (name,) in nobody.rows(f"select source_name from pipeline.{table}")}  # noqa: S608
+        for table in tables
+    ]
+    # One name for the rows of one file; the neighbour's stays.
+    assert names[0] - names[1] == {other}
+    assert all(name.startswith("erased-") for name in names[1])
+    assert len(list(nobody.landing.glob("archive/*/erased-*.jsonl"))) == 1
+    assert len(list(nobody.landing.glob(f"archive/*/{other}"))) == 1
+
+
+def test_a_lead_that_never_wrote_is_erased_too(nobody: Subjects) -> None:
+    lead = nobody.add("leads", name="ana-lead", phone="(11) 90000-0001", notes="ana-notas")
+    other = nobody.add("leads", name="bruno-lead", phone=f"+{BRUNO}")
+    request = nobody.open(RequestKind.ERASE, lead).request_id
+    assert nobody.erase(request).state is RequestState.DONE
+    assert "ana" not in dump(nobody.database).replace("landing", "")
+    assert nobody.one("select name from leads where id = :l", l=other) == ("bruno-lead",)
+    assert nobody.entries("erased")[0]["body"]["lead_ids"] == [str(lead)]
 
 
 def test_what_was_exported_before_goes_too(subjects: Subjects) -> None:
-    ana, request = seeded(subjects)
+    ana, request = requested(subjects)
     export = subjects.export(ana)
     assert subjects.erase(request, execute=False).going["exports"] == 1
     assert subjects.erase(request).going["exports"] == 1
@@ -350,7 +390,7 @@ def test_what_was_exported_before_goes_too(subjects: Subjects) -> None:
 
 
 def test_the_receipt_tells_everything_without_personal_data(subjects: Subjects) -> None:
-    ana, request = seeded(subjects)
+    ana, request = requested(subjects)
     subjects.erase(request)
     with subjects.database.connect() as connection:
         receipt = read_receipt(connection, request, as_of=AS_OF)
@@ -367,7 +407,7 @@ def test_the_receipt_tells_everything_without_personal_data(subjects: Subjects) 
 
 
 def test_other_systems_are_told_and_waited_for(subjects: Subjects) -> None:
-    _, request = seeded(subjects)
+    _, request = requested(subjects)
     crm = System("pipedrive", "select crm_id from leads where id = any(%s) and crm_id is not null")
     hooks = index_hooks([crm.hook])
     assert subjects.erase(request, execute=False, hooks=hooks).external == {"pipedrive": 1}
@@ -402,7 +442,7 @@ class System:
 
 
 def test_a_request_for_an_export_erases_nothing(subjects: Subjects) -> None:
-    ana = seed(subjects)
+    ana = subjects.user()
     request = subjects.open(RequestKind.EXPORT, ana).request_id
     with pytest.raises(PermanentError, match="does not ask"):
         subjects.erase(request)

@@ -20,7 +20,7 @@ from gatte_pipelines.privacy.subjects import (
 )
 from tests.inbound import AS_OF, NOW
 from tests.postgres import TestDatabase
-from tests.subjects import Subjects, seed
+from tests.subjects import Subjects
 from tests.webhooks import ANA, BRUNO, contact, number_change, text_message, texts
 
 SHARED = "contato@empresa.example"
@@ -68,11 +68,11 @@ def test_the_ninth_digit_makes_no_difference(subjects: Subjects, written: str) -
     assert len(find(subjects, written).users) == 1
 
 
-def test_an_email_is_compared_without_regard_to_case(subjects: Subjects) -> None:
-    user = seed(subjects)
-    (found,) = find(subjects, "ANA@Cliente.Example ").users
+def test_an_email_is_compared_without_regard_to_case(with_ana: Subjects) -> None:
+    user = with_ana.user()
+    (found,) = find(with_ana, "ANA@Cliente.Example ").users
     assert (found.user_id, found.matched_by) == (user, ("email",))
-    (by_lead,) = find(subjects, "ana.lead@cliente.example").users
+    (by_lead,) = find(with_ana, "ana.lead@cliente.example").users
     assert (by_lead.user_id, by_lead.matched_by) == (user, ("lead",))
 
 
@@ -180,12 +180,11 @@ def test_an_unknown_id_says_so(subjects: Subjects) -> None:
         who(subjects, unknown)
 
 
-def test_what_is_told_of_matches_holds_nothing_personal(subjects: Subjects) -> None:
-    seed(subjects)
-    subjects.add("leads", phone=f"+{ANA}", email="x@cliente.example", name="Ana Lead")
-    matches = find(subjects, ANA)
+def test_what_is_told_of_matches_holds_nothing_personal(with_ana: Subjects) -> None:
+    with_ana.add("leads", phone=f"+{ANA}", email="x@cliente.example", name="Ana Lead")
+    matches = find(with_ana, ANA)
     told = repr(matches) + "\n".join(describe_matches(matches))
     for value in ("ana", ANA[2:], "cliente.example", "empresa"):
         assert value not in told
-    assert find(subjects, "5511900000007") == SubjectMatches(kind="phone", users=(), leads=())
-    assert "Ninguém" in describe_matches(find(subjects, "5511900000007"))[0]
+    assert find(with_ana, "5511900000007") == SubjectMatches(kind="phone", users=(), leads=())
+    assert "Ninguém" in describe_matches(find(with_ana, "5511900000007"))[0]

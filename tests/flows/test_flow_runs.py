@@ -12,7 +12,7 @@ import pytest
 from gatte_pipelines.run_report import RunReport
 from gatte_pipelines.sandbox.local_stack import LocalStack
 from gatte_pipelines.sandbox.local_stack_api import Artifact, FlowRun
-from gatte_pipelines.sandbox.local_stack_setup import read_contents
+from gatte_pipelines.sandbox.local_stack_setup import lay_sample_certificates, read_contents
 from gatte_pipelines.sandbox.traffic import (
     WHOLE_SHARES,
     TrafficCounts,
@@ -78,7 +78,9 @@ def test_every_kind_of_record_leaves_its_rows(
     assert contents["edições"] == counts.others["edit"]
     assert contents["remoções"] == counts.others["revoke"]
     assert contents["mensagens de clientes"] >= counts.messages - counts.kinds.get("reaction", 0)
-    assert {name for name, count in contents.items() if not count} <= {"clientes que eram dois"}
+    of_alerts = {"certificados", "avisos a clientes", "leads de renovação"}
+    empty = {name for name, count in contents.items() if not count}
+    assert empty <= {"clientes que eram dois"} | of_alerts
 
 
 def test_a_run_leaves_an_end_card_and_a_table_in_portuguese(
@@ -172,6 +174,24 @@ def test_a_retention_run_from_the_form_is_a_dry_run_that_says_so(
     assert "seriam tratados" in str(found["lgpd-retention-table"].data)
 
 
+def test_alerts_from_the_form_are_a_dry_run_with_a_preview_that_names_nobody(
+    stack: LocalStack, loaded: tuple[FlowRun, TrafficCounts]
+) -> None:
+    lay_sample_certificates(stack.settings, print)
+    run = stack.run_flow("certificate_alerts", {"channels": ["whatsapp"]})
+    assert (run.state_name, run.state_type) == ("Completed", "COMPLETED"), run.message
+    report = report_of(stack, run)
+    assert (report.updated, report.reason) == (0, "dry_run")
+    found = cards(stack, run)
+    assert "Nenhum aviso foi enviado" in str(found["certificate-alerts"].data)
+    preview = str(found["certificate-alerts-previa"].data)
+    assert "[nome]" in preview
+    assert "gatte_certificados_v1_" in preview
+    assert "+55" not in preview
+    (exact,) = (stack.home / "alert_previews").iterdir()
+    assert "+55" in exact.read_text("utf-8")
+
+
 def test_an_approved_plan_that_does_not_exist_fails_the_run(
     stack: LocalStack, loaded: tuple[FlowRun, TrafficCounts]
 ) -> None:
@@ -185,10 +205,10 @@ def test_a_night_ends_as_its_steps_did_and_leaves_their_cards(
 ) -> None:
     run = stack.run_flow("nightly")
     assert run.state_type == "COMPLETED", run.message
-    assert run.message.startswith("Retenção LGPD – ")
-    assert report_of(stack, run).pipeline == "lgpd_retention"
+    assert "Retenção LGPD – " in run.message
+    assert "Situação dos certificados – " in run.message
     found = cards(stack, run)
-    assert {"nightly", "lgpd-retention"} <= set(found)
+    assert {"nightly", "certificate-state", "lgpd-retention"} <= set(found)
     report = found["lgpd-retention-relatorio-do-encarregado"]
     assert report.kind == "markdown"
     assert str(report.data).startswith("# ")
@@ -199,7 +219,8 @@ def test_a_night_whose_step_fails_is_red_and_names_the_step(
 ) -> None:
     run = stack.run_flow("nightly", {"as_of": "2026-11-24 02:00"})
     assert run.state_type == "FAILED"
-    assert run.message.startswith("Retenção LGPD – falhou: ")
+    assert run.message.startswith("Situação dos certificados – falhou: ")
+    assert "Retenção LGPD – falhou: " in run.message
     assert "### Rotina da noite: falhou" in str(cards(stack, run)["nightly"].data)
 
 

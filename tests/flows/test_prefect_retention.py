@@ -201,6 +201,8 @@ def test_a_run_that_is_not_over_stays_whatever_its_age(
     server: Server, store: PrefectRuns, state: str
 ) -> None:
     planted = server.plant_run(ENDED_AT, state)
+    assert store.count_kept(ENDED_AT - timedelta(seconds=1)) == 0
+    assert store.count_kept(CUTOFF) == 1
     assert store.trim(CUTOFF) == 0
     assert planted in server.runs()
     assert server.text in server.dump()
@@ -210,6 +212,7 @@ def test_a_run_that_is_not_over_stays_whatever_its_age(
     )
     server.age(planted, ENDED_AT)
     assert store.trim(CUTOFF) == 1
+    assert store.count_kept(CUTOFF) == 0
 
 
 def test_a_run_of_after_the_cutoff_keeps_its_logs_and_artifacts(

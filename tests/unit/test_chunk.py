@@ -49,7 +49,7 @@ _COLUMNS = {
     "statuses": "message_id status status_at error_code pricing_category attempt_id",
     "changes": "change_id edit_id target_id changed_us is_revoke content",
     "reactions": "message_id reacted_us reaction_id emoji",
-    "buttons": "message_id context_id payload",
+    "buttons": "message_id context_id payload pressed_us",
     "opt_outs": "choice_id sender chosen_us category is_opted_out",
     "worded_opt_outs": "message_id",
     "events": "event_id sender at_us status transferred_to",
@@ -365,8 +365,8 @@ def test_a_button_names_the_message_that_showed_it() -> None:
         message("a", button=ButtonReply("shown", "p")), message("b", button=ButtonReply(None, None))
     )
     assert [tuple(row.values()) for row in read(chunk, "buttons")] == [
-        (IDS.of_wamid("a"), IDS.of_wamid("shown"), "p"),
-        (IDS.of_wamid("b"), None, None),
+        (IDS.of_wamid("a"), IDS.of_wamid("shown"), "p", str(NOW)),
+        (IDS.of_wamid("b"), None, None, str(NOW)),
     ]
 
 

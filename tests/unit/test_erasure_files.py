@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import gzip
 import os
+import re
 import signal
 import sys
 import tracemalloc
@@ -99,6 +100,52 @@ def test_a_file_left_with_nothing_is_removed(
     path.write_bytes(gzip.compress(body) if name.endswith(".gz") else body)
     rewrite(files)
     assert names(tmp_path) == []
+
+
+NAMES_OF_ANA = (
+    f"{ANA}.jsonl",
+    f"conversa_{ANA[:2]}_{ANA[2:4]}_{ANA[4:9]}_{ANA[9:]}-1.jsonl.gz",
+    f"+{ANA[:2]} ({ANA[2:4]}) {ANA[4:9]}-{ANA[9:]}.json",
+    f"x{ANA[2:]}y.jsonl",
+    f"20261124{ANA}0001.jsonl",
+)
+
+
+@pytest.mark.parametrize("name", NAMES_OF_ANA)
+def test_a_file_that_is_called_by_the_subjects_number_gets_a_name_of_nobody(
+    files: SubjectFiles, tmp_path: Path, name: str
+) -> None:
+    body = OF_BRUNO if name.endswith(".json") else jsonl(OF_BRUNO)
+    written = gzip.compress(body) if name.endswith(".gz") else body
+    for path in (tmp_path / name, archived(tmp_path, name)):
+        path.write_bytes(written)
+        os.utime(path, (1_700_000_000, 1_700_000_000))
+    others = archived(tmp_path, f"{BRUNO}.jsonl")
+    others.write_bytes(jsonl(OF_BRUNO))
+    planned = files.rewrite(KEYS, execute=False)
+    assert planned == FilesRewritten(files=0, records=0, renamed=2)
+    assert files.holds(KEYS) == 2
+    assert rewrite(files) == planned
+    assert others.exists()
+    hidden = [path for path in tmp_path.rglob("erased-*") if path.is_file()]
+    assert len(hidden) == 2
+    suffix = name[name.rindex(".json") :]
+    for path in hidden:
+        assert re.fullmatch(rf"erased-[a-z]{{16}}{re.escape(suffix)}", path.name)
+        assert (path.read_bytes(), path.stat().st_mtime) == (written, 1_700_000_000)
+    assert {path.parent for path in hidden} == {tmp_path, others.parent}
+    assert rewrite(files) == FilesRewritten(files=0, records=0)
+
+
+def test_a_file_of_the_subject_and_called_so_loses_both_or_is_removed(
+    files: SubjectFiles, tmp_path: Path
+) -> None:
+    archived(tmp_path, f"a-{ANA}.jsonl").write_bytes(jsonl(OF_BOTH))
+    archived(tmp_path, f"b-{ANA}.jsonl").write_bytes(jsonl(OF_ANA))
+    planned = files.rewrite(KEYS, execute=False)
+    assert rewrite(files) == planned == FilesRewritten(files=2, records=2, renamed=2)
+    (left,) = names(tmp_path)
+    assert left.startswith(f"archive/{DAY}/erased-")
 
 
 def test_time_and_mode_of_a_file_stay(files: SubjectFiles, tmp_path: Path) -> None:

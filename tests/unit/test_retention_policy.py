@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 
 from gatte_pipelines.config_tree import MAX_CHARACTERS
 from gatte_pipelines.errors import BadInputError, ConfigurationError
-from gatte_pipelines.personal_data import CATALOGUE, Kind
+from gatte_pipelines.personal_data import personal_columns
 from gatte_pipelines.privacy.policy import (
     RULE_NAMES,
     Action,
@@ -22,11 +22,12 @@ from gatte_pipelines.privacy.policy import (
     Period,
     Policy,
     PolicyChange,
-    compare_periods,
+    compare_limits,
     parse_policy,
     shorten,
 )
 from gatte_pipelines.privacy.policy_file import read_policy
+from gatte_pipelines.sandbox.local_stack import RUNS_KEPT
 
 FILE = "retention.yaml"
 REAL = (Path(__file__).parents[2] / "config" / FILE).read_text("utf-8")
@@ -138,13 +139,7 @@ def test_users_and_tickets_stand_as_long_as_consumers_may_claim(policy: Policy) 
 
 def test_every_personal_and_secret_column_is_covered_by_a_rule(policy: Policy) -> None:
     covered = {(rule.store, column) for rule in policy.rules for column in rule.columns}
-    personal = {
-        (table, column)
-        for table, columns in CATALOGUE.items()
-        for column, kind in columns.items()
-        if kind is not Kind.PLAIN
-    }
-    assert personal - covered == set()
+    assert set(personal_columns()) - covered == set()
 
 
 def test_what_is_normally_a_small_share_is_checked_for_mass_changes(policy: Policy) -> None:
@@ -749,6 +744,14 @@ def test_a_setting_may_not_lengthen_what_the_policy_says(policy: Policy) -> None
         shorten(policy, "backups", 31, "GATTE_BACKUP_DAYS")
 
 
+def test_the_local_prefect_server_keeps_runs_as_long_as_the_policy_says(policy: Policy) -> None:
+    period = policy.rule("prefect_runs").period
+    assert period is not None
+    assert period.before(datetime(2031, 3, 10, tzinfo=UTC)) + RUNS_KEPT == datetime(
+        2031, 3, 10, tzinfo=UTC
+    )
+
+
 def test_a_setting_may_not_go_under_a_floor(policy: Policy) -> None:
     with pytest.raises(ConfigurationError, match=r"GATTE_X.*officer_reports.*at least 5 years"):
         shorten(policy, "officer_reports", 30, "GATTE_X")
@@ -763,7 +766,7 @@ def _with(policy: Policy, name: str, period: Period | None) -> Policy:
 
 
 def test_the_same_policy_has_no_changes(policy: Policy) -> None:
-    assert compare_periods(policy.periods(), policy) == ()
+    assert compare_limits(policy.limits(), policy) == ()
 
 
 @pytest.mark.parametrize(
@@ -777,29 +780,47 @@ def test_the_same_policy_has_no_changes(policy: Policy) -> None:
 def test_a_change_says_in_which_direction(
     policy: Policy, period: Period | None, direction: Direction
 ) -> None:
-    (found,) = compare_periods(policy.periods(), _with(policy, "messages_content", period))
+    (found,) = compare_limits(policy.limits(), _with(policy, "messages_content", period))
     after = period.interval if period else ""
     assert found == PolicyChange(
-        rule="messages_content", before="90 days", after=after, direction=direction
+        limit="messages_content", before="90 days", after=after, direction=direction
     )
 
 
+def test_a_ceiling_that_ends_a_period_is_a_change_and_one_that_only_bounds_it_is_none(
+    policy: Policy,
+) -> None:
+    def lowered(name: str, ceiling: Period | None) -> Policy:
+        rules = (replace(r, ceiling=ceiling) if r.name == name else r for r in policy.rules)
+        return replace(policy, rules=tuple(rules))
+
+    limit = "leads_inactive_ceiling"
+    assert compare_limits(policy.limits(), lowered("leads_inactive", Period(3, "years"))) == (
+        PolicyChange(limit=limit, before="4 years", after="3 years", direction=Direction.SHORTER),
+    )
+    assert compare_limits(policy.limits(), lowered("leads_inactive", None)) == (
+        PolicyChange(limit=limit, before="4 years", after="", direction=Direction.LONGER),
+    )
+    # The period is the same, so the same rows go.
+    assert compare_limits(policy.limits(), lowered("login_tokens_unused", None)) == ()
+
+
 def test_the_same_length_in_other_words_is_no_change(policy: Policy) -> None:
-    assert compare_periods(policy.periods() | {"users_inactive": "60 months"}, policy) == ()
+    assert compare_limits(policy.limits() | {"users_inactive": "60 months"}, policy) == ()
 
 
 def test_rules_that_came_and_went_are_changes(policy: Policy) -> None:
-    before = policy.periods() | {"gone": "1 days"}
+    before = policy.limits() | {"gone": "1 days"}
     del before["mail"]
-    assert compare_periods(before, policy) == (
-        PolicyChange(rule="gone", before="1 days", after=None, direction=Direction.REMOVED),
-        PolicyChange(rule="mail", before=None, after="30 days", direction=Direction.ADDED),
+    assert compare_limits(before, policy) == (
+        PolicyChange(limit="gone", before="1 days", after=None, direction=Direction.REMOVED),
+        PolicyChange(limit="mail", before=None, after="30 days", direction=Direction.ADDED),
     )
 
 
 def test_a_limit_where_there_was_none_is_shorter(policy: Policy) -> None:
-    before = policy.periods() | {"mail": ""}
-    (found,) = compare_periods(before, policy)
+    before = policy.limits() | {"mail": ""}
+    (found,) = compare_limits(before, policy)
     assert found.direction is Direction.SHORTER
 
 

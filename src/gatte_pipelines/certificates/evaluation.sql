@@ -92,7 +92,7 @@ cross join
             g.expires_at >= (d.expiry_date::timestamp at time zone 'America/Sao_Paulo')
             and g.expires_at < ((d.expiry_date + 1)::timestamp at time zone 'America/Sao_Paulo')
             and g.status in ('valid', 'expired')
-        offset 0  -- noqa: AM09
+        order by g.expires_at
     ) as f
 where f.type::text = any(d.types);
 

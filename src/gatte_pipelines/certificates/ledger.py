@@ -190,7 +190,7 @@ def _take_answers(cursor: psycopg.Cursor[Any]) -> int:
             _SQL["write_answer"],
             {
                 "answer": pressed.answer,
-                "answered_at": row.created_at,
+                "answered_at": row.pressed_at,
                 "reply_id": row.message_id,
                 "attempt_id": pressed.attempt_id,
                 "subject_id": row.user_id,
@@ -269,6 +269,7 @@ def intend(
     template: str | None,
 ) -> None:
     """Write that a message is about to be sent; commit before it is."""
+    _unlink_deferred(cursor, channel, step_ids)
     _write_message(
         cursor, attempt_id, audience=audience, channel=channel, template=template, state="intended"
     )
@@ -285,6 +286,7 @@ def fail_unsent(
     reason: str,
 ) -> None:
     """Write that a channel could not even be tried, and why."""
+    _unlink_deferred(cursor, channel, step_ids)
     _write_message(
         cursor,
         attempt_id,
@@ -429,16 +431,18 @@ def _write_message(
     )
 
 
+def _unlink_deferred(cursor: psycopg.Cursor[Any], channel: str, step_ids: Sequence[UUID]) -> None:
+    cursor.execute(_SQL["unlink_deferred"], {"channel": channel, "ids": list(step_ids)})
+
+
 def _link(
     cursor: psycopg.Cursor[Any], attempt_id: UUID, channel: str, step_ids: Sequence[UUID]
 ) -> None:
+    """Note what a message tells; a step that stands on this channel already breaks the key."""
     cursor.execute(
         _SQL["link_steps"],
         {"attempt_id": attempt_id, "channel": channel, "ids": list(step_ids)},
     )
-    if cursor.rowcount != len(step_ids):
-        # Committing here would send a step twice by one channel.
-        raise RuntimeError("a step was attempted on this channel before")
 
 
 def _settle_message(

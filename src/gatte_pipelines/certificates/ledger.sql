@@ -67,23 +67,28 @@ where attempt_id = %(attempt_id)s;
 -- name: tell_steps
 -- Where nobody knows what became of an attempt on another channel, the client may be told twice:
 -- the digest says so.
+with of_message as (
+    select
+        a.step_id,
+        exists(
+            select from pipeline.certificate_attempts as b
+            inner join pipeline.alert_messages as m on b.attempt_id = m.attempt_id
+            where
+                b.step_id = a.step_id
+                and b.attempt_id <> a.attempt_id
+                and m.state in ('intended', 'unknown')
+        ) as is_doubtful
+    from pipeline.certificate_attempts as a
+    where a.attempt_id = %(attempt_id)s
+)
+
 update pipeline.certificate_steps as s
 set
     state = 'told',
     settled_at = pipeline.clock(),
-    reason = case
-        when exists (
-            select from pipeline.certificate_attempts as b
-            inner join pipeline.alert_messages as m on b.attempt_id = m.attempt_id
-            where
-                b.step_id = s.step_id
-                and b.attempt_id <> a.attempt_id
-                and m.state in ('intended', 'unknown')
-        ) then 'other_channel'
-        else s.reason
-    end
-from pipeline.certificate_attempts as a
-where a.attempt_id = %(attempt_id)s and a.step_id = s.step_id and s.state = 'due';
+    reason = case when f.is_doubtful then 'other_channel' else s.reason end
+from of_message as f
+where s.step_id = f.step_id and s.state = 'due';
 
 -- name: reopen_steps
 -- Told by a message that failed later, and by no other.
@@ -123,7 +128,7 @@ where a.attempt_id = any(%(ids)s);
 select
     r.message_id,
     r.payload,
-    m.created_at,
+    r.pressed_at,
     c.user_id
 from pipeline.button_replies as r
 inner join messages as m on r.message_id = m.id
@@ -134,7 +139,7 @@ where
         select from pipeline.certificate_answers as a
         where a.reply_id = r.message_id
     )
-order by m.created_at, r.message_id;
+order by r.pressed_at, r.message_id;
 
 -- name: write_answer
 insert into pipeline.certificate_answers (
@@ -220,13 +225,14 @@ select
     (
         select i.value from pipeline.user_identities as i
         where i.user_id = u.id and i.kind = 'bsuid' and i.valid_to is null
+        order by i.valid_from desc, i.value asc
         limit 1
     ) as bsuid,
-    exists (
+    exists(
         select from pipeline.anonymized_rows as r
         where r.table_name = 'users' and r.row_id = u.id
     ) as is_anonymized,
-    exists (
+    exists(
         select from pipeline.current_opt_outs as o
         where o.user_id = u.id and o.is_opted_out
     ) as is_opted_out
@@ -274,20 +280,23 @@ on conflict (attempt_id) do update set
     intended_at = excluded.intended_at,
     result_at = excluded.result_at;
 
+-- name: unlink_deferred
+-- What a limit refused is attempted again, with whatever is due by then.
+delete from pipeline.certificate_attempts as a
+using pipeline.alert_messages as m
+where
+    a.step_id = any(%(ids)s)
+    and a.channel = %(channel)s
+    and a.attempt_id = m.attempt_id
+    and m.state = 'deferred';
+
 -- name: link_steps
 insert into pipeline.certificate_attempts (step_id, channel, attempt_id)
 select
     f.step_id,
     %(channel)s,
     %(attempt_id)s::uuid
-from unnest(%(ids)s::uuid[]) as f (step_id)
-on conflict (step_id, channel) do update set attempt_id = excluded.attempt_id
-where
-    certificate_attempts.attempt_id = excluded.attempt_id
-    or exists (
-        select from pipeline.alert_messages as m
-        where m.attempt_id = certificate_attempts.attempt_id and m.state = 'deferred'
-    );
+from unnest(%(ids)s::uuid[]) as f (step_id);
 
 -- name: drop_regrouped
 -- Deferred messages whose steps went on with another.
@@ -326,7 +335,7 @@ where
     );
 
 -- name: has_client_messages
-select exists (
+select exists(
     select from pipeline.alert_messages as m
     where m.audience = 'client'
 ) as has_any;
@@ -405,7 +414,7 @@ clients as (
                     select from pipeline.anonymized_rows as r
                     where r.table_name = 'leads' and r.row_id = l.id
                 )
-            order by l.created_at desc, l.id
+            order by l.created_at desc, l.id asc
             limit 1
         ) as lead_id
     from wanted as w
@@ -504,7 +513,7 @@ from pipeline.certificate_answers as a
 inner join certificates as f on a.certificate_id = f.id
 inner join services as v on f.service_id = v.id
 where a.reported_at is null
-order by a.certificate_id, a.expires_at, a.answered_at desc, a.reply_id;
+order by a.certificate_id asc, a.expires_at asc, a.answered_at desc, a.reply_id asc;
 
 -- name: mark_reported
 update pipeline.certificate_steps

@@ -12,7 +12,6 @@ from datetime import datetime, timedelta
 from enum import StrEnum
 from uuid import UUID
 
-
 OBSTACLES = frozenset({"no_phone", "no_email", "bad_email"})
 """Why a channel could not even be tried for a client."""
 

@@ -422,12 +422,13 @@ class ButtonReplyRow(PipelineBase):
     message_id: Mapped[UUID] = mapped_column(primary_key=True)
     context_id: Mapped[UUID | None] = mapped_column()
     payload: Mapped[str | None] = mapped_column(Text)
+    pressed_at: Mapped[datetime] = mapped_column(Timestamp)
 
     __table_args__ = (
         Index("button_replies_context_id_idx", "context_id"),
         Index(
-            "button_replies_payload_idx",
-            "message_id",
+            "button_replies_pressed_at_idx",
+            "pressed_at",
             postgresql_where=text("payload is not null"),
         ),
         Index(
@@ -542,7 +543,8 @@ class PlanRow(PipelineBase):
     """What a run would change, stored for a person to approve (S11).
 
     ``parameters`` are those of the operation; ``contents`` names the rows by rule: count, oldest
-    instant and a checksum of the ids, so that a plan whose rows changed is refused.
+    instant and a checksum of the ids, so that a plan whose rows changed is refused. ``progress``
+    says the same of what was done of it, where its run was stopped.
     """
 
     __tablename__ = "plans"
@@ -556,6 +558,7 @@ class PlanRow(PipelineBase):
     made_at: Mapped[datetime] = mapped_column(Timestamp, server_default=_now())
     expires_at: Mapped[datetime] = mapped_column(Timestamp)
     executed_at: Mapped[datetime | None] = mapped_column(Timestamp)
+    progress: Mapped[dict[str, Any]] = mapped_column(JSONB, server_default=text("'{}'"))
 
     __table_args__ = (Index("plans_expires_at_idx", "expires_at"),)
 

@@ -1,7 +1,8 @@
 """Plans: what a run would change, stored for a person to approve (rule S11).
 
 A plan names its rows by count and checksum, expires after seven days and is refused when they have
-changed. What is in a plan belongs to its pipeline.
+changed. One whose run was stopped is carried on under its id: what was done of it is noted in the
+transaction that does it. What is in a plan belongs to its pipeline.
 """
 
 from __future__ import annotations
@@ -25,7 +26,8 @@ PLAN_LIFETIME = timedelta(days=7)
 class Plan:
     """One stored plan.
 
-    ``contents`` says by part what would change; ``parameters`` are those of the operation.
+    ``contents`` says by part what would change, ``progress`` what was done of it already;
+    ``parameters`` are those of the operation.
     """
 
     plan_id: UUID
@@ -36,6 +38,12 @@ class Plan:
     reason: str | None
     expires_at: datetime
     executed_at: datetime | None
+    progress: dict[str, Any]
+
+    def done(self, part: str) -> tuple[int, int]:
+        """How many rows of a part were done by runs that did not end, and their checksum."""
+        progress = self.progress.get(part, {})
+        return progress.get("count", 0), progress.get("checksum", 0)
 
 
 def store_plan(
@@ -84,8 +92,8 @@ def read_plan(cursor: psycopg.Cursor[Any], plan_id: UUID, *, pipeline: str, now:
         ConfigurationError: There is none, it is of another pipeline, was carried out or expired.
     """
     cursor.execute(
-        "select plan_id, pipeline, as_of, parameters, contents, reason, expires_at, executed_at "
-        "from pipeline.plans where plan_id = %s for update",
+        "select plan_id, pipeline, as_of, parameters, contents, reason, expires_at, executed_at, "
+        "progress from pipeline.plans where plan_id = %s for update",
         [plan_id],
     )
     row = cursor.fetchone()
@@ -100,6 +108,31 @@ def read_plan(cursor: psycopg.Cursor[Any], plan_id: UUID, *, pipeline: str, now:
     if plan.expires_at <= now:
         raise ConfigurationError(f"plan {plan_id} expired; make a new one with a dry run")
     return plan
+
+
+def note_progress(
+    cursor: psycopg.Cursor[Any], plan_id: UUID, part: str, *, count: int, checksum: int
+) -> None:
+    """Add what a step does to what was done of the plan; in the step's own transaction.
+
+    Args:
+        cursor: In the transaction that changes the rows.
+        plan_id: The plan.
+        part: As in the plan's contents.
+        count: Rows of this step.
+        checksum: Exclusive or of their keys, made as that of the contents is.
+    """
+    cursor.execute("select progress from pipeline.plans where plan_id = %s for update", [plan_id])
+    ((progress,),) = cursor.fetchall()
+    before = progress.get(part, {"count": 0, "checksum": 0})
+    progress[part] = {
+        "count": before["count"] + count,
+        "checksum": before["checksum"] ^ checksum,
+    }
+    cursor.execute(
+        "update pipeline.plans set progress = %s::jsonb where plan_id = %s",
+        [json.dumps(progress, sort_keys=True), plan_id],
+    )
 
 
 def mark_executed(cursor: psycopg.Cursor[Any], plan_id: UUID, at: datetime) -> None:

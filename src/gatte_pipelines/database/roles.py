@@ -16,7 +16,7 @@ from sqlalchemy.exc import ProgrammingError
 from gatte_pipelines.database.engine import psycopg_connection
 from gatte_pipelines.database.names import NINE, SCHEMA
 from gatte_pipelines.errors import ConfigurationError
-from gatte_pipelines.personal_data import CATALOGUE, is_reportable
+from gatte_pipelines.personal_data import CATALOGUE, VIEWS, is_reportable
 
 PIPELINE, REPORTING, READER = "gatte_pipeline", "gatte_reporting", "gatte_reader"
 ROLES = (PIPELINE, REPORTING, READER)
@@ -84,7 +84,11 @@ DELETES = ("users", "conversations", "session_context")
 
 # Written by triggers as their owner: our role may read both, and trim the refusals only.
 _TRIGGER_WRITTEN = ("guard_refusals",)
-_READ_ONLY = ("alembic_version", "row_history", "message_delivery", "current_opt_outs")
+_READ_ONLY = (
+    "alembic_version",
+    "row_history",
+    *(view.removeprefix(f"{SCHEMA}.") for view in VIEWS),
+)
 # Added to by a trigger as its owner; a name that is past its time becomes a placeholder.
 _RENAMED_ONLY = ("staff",)
 # What was written there stays: who is anonymised (S1), which key this database was loaded with,

@@ -205,7 +205,7 @@ class Chunk:
             context = self._find_id(wamid) if wamid else _NULL
             if context not in self._erased:
                 self._rows["buttons"].append(
-                    f"{message_id}\t{context}\t{_text_or_null(message.button.payload)}\n"
+                    f"{message_id}\t{context}\t{_text_or_null(message.button.payload)}\t{sent_us}\n"
                 )
         self._note_event(sent_us)
 

@@ -9,7 +9,7 @@ from __future__ import annotations
 import gzip
 import zlib
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from datetime import date
 from pathlib import Path
@@ -21,7 +21,7 @@ from gatte_pipelines.errors import PermanentError
 from gatte_pipelines.inbound.erasure_lines import Subject
 from gatte_pipelines.inbound.ids import MessageIds
 from gatte_pipelines.inbound.load import MAX_LINE_BYTES
-from gatte_pipelines.landing import ARCHIVE, LandingFile, LandingZone
+from gatte_pipelines.landing import ARCHIVE, LandingFile, LandingZone, neutral_name
 from gatte_pipelines.personal_data import SubjectKeys
 from gatte_pipelines.redaction import redact
 
@@ -52,11 +52,13 @@ class FilesRewritten:
         records: These records.
         unreadable: Files of which only a part can be read (a gzip that is cut off): what stands in
             the rest, nobody can say. They go when the archive's time is over.
+        renamed: Files whose name held the subject, those among them that are left with nothing too.
     """
 
     files: int
     records: int
     unreadable: int = 0
+    renamed: int = 0
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -94,8 +96,9 @@ class SubjectFiles:
     def rewrite(self, keys: SubjectKeys, *, execute: bool) -> FilesRewritten:
         """Cut the subject out of all waiting and archived files; other people's records stay.
 
-        A file keeps its day and its name, or is removed where nothing else stood in it. Each is
-        replaced by a rename, so it may be killed at any moment; run again it finishes the work.
+        A file keeps its day, and its name unless that holds the subject; where nothing else stood
+        in it it is removed. Each is replaced by a rename, so it may be killed at any moment; run
+        again it finishes the work.
         A file of which only a part can be read keeps of that part what is not the subject's, and
         of the rest nothing, once the subject was found in it.
 
@@ -108,7 +111,7 @@ class SubjectFiles:
             PermanentError: A file cannot be read or written.
         """
         subject = Subject(keys, self.ids)
-        files = records = unreadable = 0
+        files = records = unreadable = renamed = 0
         if execute:
             with _named_without_path("the drafts of a former run cannot be removed"):
                 self.zone.remove_drafts()
@@ -120,12 +123,16 @@ class SubjectFiles:
                         found = sum(1 for _ in search.iter_records(stream, file))
                     if found and execute:
                         self._rewrite_file(subject, file, search)
+                    is_in_name = subject.is_in_name(file.name)
+                    renamed += is_in_name
+                    if is_in_name and execute:
+                        self._hide_name(file)
                 except FileNotFoundError:
                     continue  # archived meanwhile, and met again there; or past its time and gone
                 files += bool(found)
                 records += found
                 unreadable += search.is_broken
-        return FilesRewritten(files=files, records=records, unreadable=unreadable)
+        return FilesRewritten(files=files, records=records, unreadable=unreadable, renamed=renamed)
 
     def find(self, keys: SubjectKeys) -> Iterator[FoundRecord]:
         """Every record of the subject in waiting and archived files.
@@ -145,8 +152,10 @@ class SubjectFiles:
                     continue
 
     def holds(self, keys: SubjectKeys) -> int:
-        """How many records of the subject stand in files: 0 is the proof of an erasure."""
-        return sum(1 for _ in self.find(keys))
+        """How many records of the subject stand in files or in their names: 0 is the proof."""
+        subject = Subject(keys, self.ids)
+        names = sum(subject.is_in_name(file.name) for _, file in self._iter_files())
+        return names + sum(1 for _ in self.find(keys))
 
     def find_quarantine(
         self, cursor: psycopg.Cursor[Any], keys: SubjectKeys
@@ -175,6 +184,40 @@ class SubjectFiles:
         cursor.execute(_SQL["delete_quarantined"], {"ids": theirs})
         return cursor.rowcount
 
+    def count_names(self, cursor: psycopg.Cursor[Any], keys: SubjectKeys) -> int:
+        """How many rows tell of a file whose name holds the subject.
+
+        Args:
+            cursor: In a transaction.
+            keys: What the subject is known by.
+        """
+        names = self._find_names(cursor, keys)
+        cursor.execute(_SQL["count_named"], {"old_names": names})
+        ((count,),) = cursor.fetchall()
+        return int(count)
+
+    def erase_names(self, cursor: psycopg.Cursor[Any], keys: SubjectKeys) -> int:
+        """Give the files of these rows names that hold nobody; how many rows there were.
+
+        Args:
+            cursor: In a transaction; the caller commits.
+            keys: What the subject is known by.
+        """
+        names = self._find_names(cursor, keys)
+        renamed = {"old_names": names, "new_names": [neutral_name(name) for name in names]}
+        done = 0
+        for statement in ("rename_batches", "rename_quarantined"):
+            cursor.execute(_SQL[statement], renamed)
+            done += cursor.rowcount
+        return done
+
+    def _find_names(self, cursor: psycopg.Cursor[Any], keys: SubjectKeys) -> list[str]:
+        subject = Subject(keys, self.ids)
+        cursor.execute(
+            _SQL["read_names"], {"digits": [f"%{core}%" for core in subject.phone_cores]}
+        )
+        return sorted(name for (name,) in cursor.fetchall() if subject.is_in_name(name))
+
     # --- Files -----------------------------------------------------------------------------------
 
     def _iter_files(self) -> Iterator[tuple[str, LandingFile]]:
@@ -183,6 +226,10 @@ class SubjectFiles:
         # Listed only now: what was archived since stands in it.
         for day, file in self.zone.list_archived(date.min):
             yield f"{ARCHIVE}/{day.isoformat()}/{redact(file.name)}", file
+
+    def _hide_name(self, file: LandingFile) -> None:
+        with suppress(FileNotFoundError):  # nothing else stood in it
+            self.zone.hide_name(file)
 
     def _rewrite_file(self, subject: Subject, file: LandingFile, search: _Search) -> None:
         with self.zone.open(file) as stream:

@@ -58,6 +58,10 @@ _encode = msgspec.json.Encoder().encode
 _UNREADABLE = (msgspec.DecodeError, UnicodeDecodeError, RecursionError)
 
 
+# The end of a name: an e-mail before it would go on.
+_KIND_OF_FILE = re.compile(r"\.jsonl?(?:\.gz)?$")
+
+
 class Cut(NamedTuple):
     """A line without its subject.
 
@@ -84,6 +88,7 @@ class Subject:
         phones = sorted(filter(None, keys.phones))
         self._phone_cores = sorted({_core(phone).encode() for phone in phones})
         self._phone = _either(pattern for phone in phones for pattern in _written_phone(phone))
+        self._whole_phones = [phone.encode() for phone in phones if len(phone) >= _LONG_NATIONAL]
         self._encoded_phones = sorted({core for phone in phones for core in _encoded(phone)})
         self._decoded_phone = _either(
             rb"(?<![0-9])" + phone.encode() + rb"(?![0-9])" for phone in phones
@@ -114,6 +119,17 @@ class Subject:
             or self._has_message(raw)
             or (text is not raw and self._has_message(text))
         )
+
+    def is_in_name(self, name: str) -> bool:
+        """Whether a file's name holds one of the keys; numbers among whatever stands in a name."""
+        text = _KIND_OF_FILE.sub("", name).encode().replace(b"_", b"-")
+        digits = bytes(byte for byte in text if byte in b"0123456789")
+        return any(phone in digits for phone in self._whole_phones) or self.is_named_in(text)
+
+    @property
+    def phone_cores(self) -> list[str]:
+        """For each number the digits without which no text holds it, in any way to write it."""
+        return [core.decode() for core in self._phone_cores]
 
     def cut(self, line: bytes) -> Cut | None:
         """Take the person out of a line; None where they are not in it.

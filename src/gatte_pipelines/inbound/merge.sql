@@ -84,7 +84,8 @@ create temporary table if not exists incoming_reactions (
 create temporary table if not exists incoming_buttons (
     message_id uuid not null,
     context_id uuid,
-    payload text
+    payload text,
+    pressed_us bigint not null
 ) on commit delete rows;
 create temporary table if not exists incoming_opt_outs (
     choice_id uuid not null,
@@ -1728,14 +1729,18 @@ left join resolved_senders as r
 where a.old_conversation_id is null;
 
 -- name: insert_buttons
-insert into pipeline.button_replies (message_id, context_id, payload)
+insert into pipeline.button_replies as b (message_id, context_id, payload, pressed_at)
 select distinct on (message_id)
     message_id,
     context_id,
-    payload
+    payload,
+    to_timestamp(min(pressed_us) over (partition by message_id) / 1000000.0::float8)
 from incoming_buttons
 order by message_id, context_id, payload
-on conflict (message_id) do nothing;
+-- Told twice with two instants: the earlier, as of its message, whichever came first.
+on conflict (message_id) do update
+    set pressed_at = excluded.pressed_at
+    where excluded.pressed_at < b.pressed_at;
 
 -- name: move_tickets
 -- Tickets follow their time: of the parts of their conversation the last that had begun, else the

@@ -5,7 +5,7 @@ Reads only. Destroying belongs to ``retention``, the independent proof to ``resc
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from datetime import datetime
@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 from uuid import UUID
 
 from gatte_pipelines.database.statements import read_statements
-from gatte_pipelines.privacy.policy import Policy, Rule
+from gatte_pipelines.privacy.policy import MAX_PERIOD_YEARS, Policy, Rule, ceiling_key
 
 if TYPE_CHECKING:
     import psycopg
@@ -60,7 +60,8 @@ class Due:
     """What one rule found: rows due, the oldest instant, and what is kept all the same.
 
     ``checksum`` is over the keys, so that a plan whose rows changed is noticed. ``exempt`` maps a
-    basis to row ids (``users`` and ``leads`` only).
+    basis to row ids (``users`` and ``leads`` only); ``unfinished`` counts what is past its time in
+    a store and stays, since it is not over.
     """
 
     rule: str
@@ -68,6 +69,7 @@ class Due:
     oldest: datetime | None = None
     checksum: int = 0
     exempt: dict[str, list[UUID]] = field(default_factory=dict)
+    unfinished: int = 0
 
     @property
     def exempt_rows(self) -> int:
@@ -91,12 +93,12 @@ class DueFinder:
     Args:
         policy: What is kept for how long.
         files: The file stores of the policy.
-        periods: Other periods than the policy's, by rule; to tell what a change of it means.
+        limits: Other limits than the policy's, by name; to tell what a change of it means.
     """
 
     policy: Policy
     files: Sequence[FileStore]
-    periods: Mapping[str, str] = field(default_factory=dict)
+    limits: Mapping[str, str] = field(default_factory=dict)
 
     def find(self, cursor: psycopg.Cursor[Any]) -> dict[str, Due]:
         """What every rule finds, leads before users: a lead past its time keeps nobody."""
@@ -104,8 +106,12 @@ class DueFinder:
         for store in self.files:
             rule = self.rule_of(store)
             if rule is not None:
-                count, oldest = store.count_due(self.cutoff(cursor, rule))
-                found[rule.name] = Due(rule=rule.name, count=count, oldest=oldest)
+                cutoff = self.cutoff(cursor, rule)
+                count, oldest = store.count_due(cutoff)
+                unfinished = store.count_kept(cutoff)
+                found[rule.name] = Due(
+                    rule=rule.name, count=count, oldest=oldest, unfinished=unfinished
+                )
         return found
 
     def count(self, cursor: psycopg.Cursor[Any], name: str) -> Due:
@@ -127,8 +133,7 @@ class DueFinder:
             name: Of ``PEOPLE_RULES``.
             ids: Only these; None for all.
         """
-        leads = self.policy.rule("leads_inactive")
-        ceiling = leads.ceiling.interval if leads.ceiling else "100 years"
+        ceiling = self.ceiling("leads_inactive")
         cursor.execute(
             SQL[f"judge_{PEOPLE_RULES[name]}"],
             {
@@ -148,11 +153,17 @@ class DueFinder:
 
     def period(self, name: str) -> str:
         """The period of a rule, as PostgreSQL takes it."""
-        if name in self.periods:
-            return self.periods[name]
+        if name in self.limits:
+            return self.limits[name]
         period = self.policy.rule(name).period
         assert period is not None  # noqa: S101 - the policy's parser sees to it
         return period.interval
+
+    def ceiling(self, name: str) -> str:
+        """The ceiling of a rule that one ends, as PostgreSQL takes it."""
+        ceiling = self.policy.rule(name).ceiling
+        found = ceiling.interval if ceiling else ""
+        return self.limits.get(ceiling_key(name), found) or f"{MAX_PERIOD_YEARS} years"
 
     def cutoff(self, cursor: psycopg.Cursor[Any], rule: Rule) -> datetime:
         """The instant before which a rule's rows are past their time."""
@@ -172,7 +183,7 @@ class DueFinder:
         for row_id, at, bases in self.judge(cursor, name):
             if not bases:
                 due.count += 1
-                due.checksum ^= row_id.int & _CHECKSUM_BITS
+                due.checksum ^= sum_keys([row_id])
                 due.oldest = at if due.oldest is None else min(at, due.oldest)
             for basis in bases:
                 due.exempt.setdefault(basis, []).append(row_id)
@@ -180,6 +191,14 @@ class DueFinder:
 
 
 _CHECKSUM_BITS = 2**63 - 1
+
+
+def sum_keys(ids: Iterable[UUID]) -> int:
+    """The checksum of people, as a plan has it."""
+    checksum = 0
+    for row_id in ids:
+        checksum ^= row_id.int & _CHECKSUM_BITS
+    return checksum
 
 
 @contextmanager

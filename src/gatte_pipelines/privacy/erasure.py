@@ -268,7 +268,9 @@ def _plan(cursor: psycopg.Cursor[Any], work: _Work) -> Erasure:
     parameters = subject.parameters()
     going: dict[str, int] = dict(cursor.execute(_SQL["count_going"], parameters).fetchall())
     going["quarantine"] = sum(1 for _ in work.files.find_quarantine(cursor, known.keys))
-    going["files"] = work.files.rewrite(known.keys, execute=False).records
+    going["source_names"] = work.files.count_names(cursor, known.keys)
+    files = work.files.rewrite(known.keys, execute=False)
+    going |= {"files": files.records, "file_names": files.renamed}
     going["exports"] = sum(
         (work.exports / str(export)).is_dir() for export in _read_exports(cursor, subject)
     )
@@ -376,10 +378,13 @@ def _erase_rows(cursor: psycopg.Cursor[Any], work: _Work, announced: Subject, se
     done |= people.rows | {"users": people.users, "leads": people.leads + unlinked}
     done["quarantine"] = sum(1 for _ in work.files.find_quarantine(cursor, known.keys))
     work.files.erase_quarantine(cursor, known.keys)
+    done["source_names"] = work.files.erase_names(cursor, known.keys)
     left = probe_old_values(cursor, values, subject.user_ids, subject.lead_ids)
     left += [place for place, count in cursor.execute(_SQL["count_going"], parameters) if count]
     if any(True for _ in work.files.find_quarantine(cursor, known.keys)):
         left.append("quarantine")
+    if work.files.count_names(cursor, known.keys):
+        left.append("source_names")
     if left:
         raise PermanentError(
             f"old values were still found in {', '.join(sorted(set(left)))}: nothing was erased "
@@ -431,7 +436,11 @@ def _erase_files(work: _Work, subject: Subject) -> None:
             )
         with transaction_at(work.connection, work.as_of) as cursor:
             confirm_task(cursor, task_id)
-            _note_done(cursor, work.request_id, {"files": rewritten.records})
+            _note_done(
+                cursor,
+                work.request_id,
+                {"files": rewritten.records, "file_names": rewritten.renamed},
+            )
 
 
 def _to_reference(keys: SubjectKeys) -> str:

@@ -16,10 +16,9 @@ where emoji is not null
 union all
 select
     'button_replies_payload',
-    min(m.created_at)
-from pipeline.button_replies as b
-inner join messages as m on b.message_id = m.id
-where b.payload is not null
+    min(pressed_at)
+from pipeline.button_replies
+where payload is not null
 union all
 select
     'message_changes_waiting',

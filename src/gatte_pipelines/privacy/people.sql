@@ -167,13 +167,52 @@ where
     <> ('', '', '', '', '', '');
 
 -- name: delete_identity_changes
+-- As the export tells them apart: a change is of whoever had the old number until then, or the new
+-- one from then on; who had one of the two at another time is somebody else, whose record it stays.
+-- One that is nobody's by that goes.
 delete from pipeline.identity_changes as c
 using leaving_keys as k
 where
-    (k.kind = 'phone_key' and k.value in (c.old_phone_key, c.new_phone_key))
-    or (k.kind = 'wa_id' and k.value = c.new_wa_id)
-    or (k.kind = 'bsuid' and k.value in (c.old_bsuid, c.new_bsuid))
-    or (k.kind = 'parent_bsuid' and k.value in (c.old_parent_bsuid, c.new_parent_bsuid));
+    (
+        (k.kind = 'phone_key' and k.value in (c.old_phone_key, c.new_phone_key))
+        or (k.kind = 'wa_id' and k.value = c.new_wa_id)
+        or (k.kind = 'bsuid' and k.value in (c.old_bsuid, c.new_bsuid))
+        or (k.kind = 'parent_bsuid' and k.value in (c.old_parent_bsuid, c.new_parent_bsuid))
+    )
+    and coalesce(
+        (
+            select bool_or(i.user_id = any(%(users)s)) from pipeline.user_identities as i
+            where
+                i.value <> ''
+                and (
+                    (i.kind = 'bsuid' and i.value in (c.old_bsuid, c.new_bsuid))
+                    or (
+                        i.kind = 'parent_bsuid'
+                        and i.value in (c.old_parent_bsuid, c.new_parent_bsuid)
+                    )
+                    or (
+                        i.kind = 'phone_key'
+                        and i.value = c.old_phone_key
+                        and i.valid_from <= c.changed_at
+                        and (i.valid_to is null or i.valid_to >= c.changed_at)
+                    )
+                    or (
+                        i.kind = 'phone_key'
+                        and i.value = c.new_phone_key
+                        and case
+                            when c.moves_number
+                                then
+                                    i.valid_from = c.changed_at
+                                    and (i.valid_to is null or i.valid_to > c.changed_at)
+                            else
+                                i.valid_from <= c.changed_at
+                                and (i.valid_to is null or i.valid_to >= c.changed_at)
+                        end
+                    )
+                )
+        ),
+        true
+    );
 
 -- name: delete_identities
 delete from pipeline.user_identities

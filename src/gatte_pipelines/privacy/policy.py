@@ -32,6 +32,15 @@ WITH_STAFF = "with_staff_names"
 """Clock of what changes together with the colleague's name in ``pipeline.staff``."""
 
 
+ENDED_BY_CEILING = frozenset({"leads_inactive"})
+"""Rules whose ceiling counts from ``created_at`` and ends the period whatever happened since."""
+
+
+def ceiling_key(rule: str) -> str:
+    """The name of a rule's ceiling among ``Policy.limits``."""
+    return f"{rule}_ceiling"
+
+
 class Action(StrEnum):
     """What becomes of the columns or the rows of a store when their time is over.
 
@@ -181,6 +190,18 @@ class Policy:
     def periods(self) -> dict[str, str]:
         """The interval of each rule by name, '' where it has none."""
         return {rule.name: rule.period.interval if rule.period else "" for rule in self.rules}
+
+    def limits(self) -> dict[str, str]:
+        """All that decides when data goes: the periods, and the ceilings that end one.
+
+        Other ceilings, and the floors, only bound what the file may say.
+        """
+        ceilings = {
+            ceiling_key(rule.name): rule.ceiling.interval if rule.ceiling else ""
+            for rule in self.rules
+            if rule.name in ENDED_BY_CEILING
+        }
+        return self.periods() | ceilings
 
 
 # --- The vocabulary -------------------------------------------------------------------------------
@@ -351,7 +372,7 @@ _KINDS: dict[str, _Kind] = {
     ),
     "button_replies_payload": _timed(
         "pipeline.button_replies",
-        "message_created_at",
+        "pressed_at",
         Action.CLEAR,
         "payload",
         copies_messages=True,
@@ -754,7 +775,7 @@ def shorten(policy: Policy, name: str, days: int | None, setting: str) -> Policy
 
 
 class Direction(StrEnum):
-    """What a change of a period means for the data."""
+    """What a change of a limit means for the data."""
 
     ADDED = "added"
     REMOVED = "removed"
@@ -764,33 +785,34 @@ class Direction(StrEnum):
 
 @dataclass(frozen=True, kw_only=True)
 class PolicyChange:
-    """The period of a rule as it was and as it is; None where there was or is no such rule.
+    """A limit as it was and as it is; None where there was or is no such rule.
 
-    '' is no limit, or one that follows another rule.
+    ``limit`` is the rule's name for its period, ``NAME_ceiling`` for a ceiling. '' is no limit, or
+    one that follows another rule.
     """
 
-    rule: str
+    limit: str
     before: str | None
     after: str | None
     direction: Direction
 
 
-def compare_periods(before: Mapping[str, str], after: Policy) -> tuple[PolicyChange, ...]:
-    """What changed since the policy last carried out, by rule.
+def compare_limits(before: Mapping[str, str], after: Policy) -> tuple[PolicyChange, ...]:
+    """What changed since the policy last carried out, by limit.
 
     The same length in other words (12 months, 1 year) is no change.
 
     Args:
-        before: Intervals by rule, as ``Policy.periods`` gave them then.
+        before: Intervals, as ``Policy.limits`` gave them then.
         after: The policy as it is now.
     """
-    periods = after.periods()
+    limits = after.limits()
     changes = []
-    for rule in sorted(before.keys() | periods.keys()):
-        old, new = before.get(rule), periods.get(rule)
+    for limit in sorted(before.keys() | limits.keys()):
+        old, new = before.get(limit), limits.get(limit)
         direction = _compare(old, new)
         if direction is not None:
-            changes.append(PolicyChange(rule=rule, before=old, after=new, direction=direction))
+            changes.append(PolicyChange(limit=limit, before=old, after=new, direction=direction))
     return tuple(changes)
 
 

@@ -54,6 +54,8 @@ _DONE_PT = {
     "undo_records": "cópias para desfazer apagadas",
     "quarantine": "registros em quarentena apagados",
     "files": "registros em arquivos recebidos apagados",
+    "source_names": "menções a nomes de arquivos trocadas",
+    "file_names": "arquivos recebidos com o nome trocado",
     "exports": "cópias dos dados entregues apagadas",
 }
 _STAYING_PT = {

@@ -89,6 +89,7 @@ SUBJECT_COLUMNS: dict[str, dict[str, str]] = {
 _STAFF = "a colleague's name: rule staff_names, not the subject"
 _TICKET = "tickets are kept whole for audit (DOC 01 §4)"
 _NO_SUBJECT = "names no subject by id; its rule of time reaches it"
+_WHILE_KNOWN = "read by an erasure while the phone is still known; then by its rule of time"
 NOBODYS_COLUMNS: dict[str, dict[str, str]] = {
     "public.conversations": {"transferred_to": _STAFF},
     "public.appointments": {"assigned_to": _STAFF},
@@ -97,11 +98,8 @@ NOBODYS_COLUMNS: dict[str, dict[str, str]] = {
     "public.tickets": dict.fromkeys(("title", "description", "assigned_to"), _TICKET),
     "pipeline.ticket_digests": {"digest": "seals a ticket, which is kept whole"},
     "pipeline.runs": dict.fromkeys(("report", "error"), _NO_SUBJECT),
-    "pipeline.inbound_batches": {"source_name": _NO_SUBJECT},
-    "pipeline.quarantine": {
-        "source_name": _NO_SUBJECT,
-        "payload": "read by an erasure while the phone is still known; then by its rule of time",
-    },
+    "pipeline.inbound_batches": {"source_name": _WHILE_KNOWN},
+    "pipeline.quarantine": {"source_name": _WHILE_KNOWN, "payload": _WHILE_KNOWN},
     "pipeline.retention_holds": dict.fromkeys(
         ("reason", "owner"), "the officer's own record of a hold, kept five years after its end"
     ),

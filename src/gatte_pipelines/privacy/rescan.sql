@@ -168,29 +168,27 @@ from found
 group by grouping sets ((column_name, basis), (basis));
 
 -- name: button_replies_payload
--- A payload whose message is gone has no instant from which it could ever be due: it is too old.
 with found as (
     select
         b.message_id::text as row_id,
-        m.created_at as at,
+        b.pressed_at as at,
         'pipeline.button_replies.payload' as column_name,
         case
             when b.message_id = any(%(held_rows)s::uuid[]) then 'hold'
-            when m.conversation_id = any(%(held_rows)s::uuid[]) then 'hold'
-            when cardinality(%(held_users)s::uuid[]) > 0 and (
-                select c.user_id from conversations as c
-                where c.id = m.conversation_id
-            ) = any(%(held_users)s::uuid[]) then 'hold'
+            when cardinality(%(held_rows)s::uuid[]) > 0 and (
+                select
+                    c.id = any(%(held_rows)s::uuid[])
+                    or c.user_id = any(%(held_users)s::uuid[])
+                from messages as m
+                inner join conversations as c on m.conversation_id = c.id
+                where m.id = b.message_id
+            ) then 'hold'
         end as basis
     from pipeline.button_replies as b
-    left join messages as m on b.message_id = m.id
     where
         b.payload is not null
         and b.payload <> ''
-        and (
-            m.id is null
-            or m.created_at < %(instant)s::timestamptz - %(period)s::interval
-        )
+        and b.pressed_at < %(instant)s::timestamptz - %(period)s::interval
 )
 
 select
@@ -376,6 +374,7 @@ judged as (
         d.*,
         nullif(concat_ws(
             '+',
+            -- Whatever is not cancelled is a contract that runs (decision 0008).
             case
                 when exists (
                     select from services as s

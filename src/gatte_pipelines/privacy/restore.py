@@ -159,6 +159,7 @@ def _erase_again(
         anonymize_users(cursor, users, rule=RULE)
         anonymize_leads(cursor, leads, rule=RULE)
         files.erase_quarantine(cursor, keys)
+        files.erase_names(cursor, keys)
         left = probe_old_values(cursor, values, users, leads)
         if left:
             raise PermanentError(

@@ -22,7 +22,7 @@ from psycopg import errors as pg
 
 from gatte_pipelines.database.client_locks import exclusive_lock
 from gatte_pipelines.database.engine import psycopg_connection
-from gatte_pipelines.database.plans import mark_executed, read_plan, store_plan
+from gatte_pipelines.database.plans import Plan, mark_executed, note_progress, read_plan, store_plan
 from gatte_pipelines.errors import ConfigurationError, PermanentError, RetryableError
 from gatte_pipelines.privacy import tickets
 from gatte_pipelines.privacy.due import (
@@ -36,6 +36,7 @@ from gatte_pipelines.privacy.due import (
     DueFinder,
     fetch_one,
     open_step,
+    sum_keys,
 )
 from gatte_pipelines.privacy.external import ErasureHook, plan_external_tasks
 from gatte_pipelines.privacy.people import (
@@ -45,7 +46,7 @@ from gatte_pipelines.privacy.people import (
     probe_old_values,
     read_old_values,
 )
-from gatte_pipelines.privacy.policy import Policy, PolicyChange, Rule, compare_periods
+from gatte_pipelines.privacy.policy import Policy, PolicyChange, Rule, compare_limits
 from gatte_pipelines.privacy.rescan import Leftover, rescan_people, rescan_rules
 from gatte_pipelines.run_report import Outcome, RunReport
 
@@ -144,7 +145,8 @@ class Retention:
 
         Without ``execute`` nothing is destroyed: the plan is stored and told. A run that would
         change too much at once, or whose policy is not the one last carried out, stores its plan
-        and ends as *needs approval*; ``approve`` carries out exactly that plan.
+        and ends as *needs approval*; ``approve`` carries out exactly that plan, and carries it on
+        where a run of it was stopped.
 
         Args:
             report: Is filled; ``received`` counts due and exempt rows.
@@ -219,9 +221,9 @@ class Retention:
             )
 
     def _changes(self, cursor: psycopg.Cursor[Any]) -> tuple[PolicyChange, ...]:
-        """How the periods differ from those last carried out; none before the first run."""
+        """How the limits differ from those last carried out; none before the first run."""
         known = _read_watermark(cursor, _KNOWN_SINCE)
-        return () if known is None else compare_periods(json.loads(known), self.policy)
+        return () if known is None else compare_limits(json.loads(known), self.policy)
 
     def _needs_approval(
         self, driver: psycopg.Connection, as_of: datetime, result: RetentionResult
@@ -248,7 +250,7 @@ class Retention:
                 f"plan {plan_id} was made under another policy; make a new one with a dry run"
             )
         for name, due in found.items():
-            if plan.contents.get(name) != due.to_contents() and not _is_of_the_clock(name):
+            if not (_is_of_the_clock(name) or _is_what_is_left(plan, name, due)):
                 raise ConfigurationError(
                     f"plan {plan_id} is stale: the rows of {name} have changed since; "
                     "make a new one with a dry run"
@@ -296,14 +298,17 @@ class Retention:
         change: PolicyChange,
         rules: Mapping[str, RuleResult],
     ) -> str:
-        """What a changed period means in rows, where the database can tell."""
-        said = f"política alterada em {change.rule}: {change.before or '–'} → {change.after or '–'}"
-        if change.rule not in rules or not change.before or change.rule not in COUNTED_RULES:
+        """What a changed limit means in rows, where the database can tell."""
+        said = (
+            f"política alterada em {change.limit}: {change.before or '–'} → {change.after or '–'}"
+        )
+        rule = change.limit.removesuffix("_ceiling")
+        if rule not in rules or not change.before or rule not in COUNTED_RULES:
             return said
-        finder = replace(self.finder, periods={change.rule: change.before})
+        finder = replace(self.finder, limits={change.limit: change.before})
         with open_step(driver, as_of) as cursor:
-            before = finder.count(cursor, change.rule).count
-        return f"{said}: {rules[change.rule].due.count - before:+d} linhas vencidas"
+            before = finder.count(cursor, rule).count
+        return f"{said}: {rules[rule].due.count - before:+d} linhas vencidas"
 
     # --- Destruction ---------------------------------------------------------------------------
 
@@ -337,21 +342,20 @@ class Retention:
         self._prove(driver, result, as_of)
         with driver.transaction(), driver.cursor() as cursor:
             _write_watermark(cursor, "as_of", min(as_of, self.now).isoformat())
-            if result.plan_id is not None:
+            # With rows that others held to the end it can be carried on like one that was stopped.
+            if result.plan_id is not None and not any(r.locked for r in result.rules.values()):
                 mark_executed(cursor, result.plan_id, self.now)
         self._tell(report, result)
 
     def _record_policy(self, driver: psycopg.Connection) -> None:
-        """Remember the periods carried out, so that a change of them is seen before it acts."""
-        periods = self.policy.periods()
-        text = json.dumps(periods, sort_keys=True)
+        """Remember the limits carried out, so that a change of them is seen before it acts."""
+        limits = self.policy.limits()
+        text = json.dumps(limits, sort_keys=True)
         with driver.transaction(), driver.cursor() as cursor:
             known = _read_watermark(cursor, _KNOWN_SINCE)
         if known == text:
             return
-        self.ledger.append(
-            "policy", {"digest": self.policy.digest, "periods": periods}, at=self.now
-        )
+        self.ledger.append("policy", {"digest": self.policy.digest, "periods": limits}, at=self.now)
         with driver.transaction(), driver.cursor() as cursor:
             _write_watermark(cursor, _KNOWN_SINCE, text)
 
@@ -423,7 +427,7 @@ class Retention:
                     report.skipped.get("no_longer_due", 0) + due.count - done - locked
                 )
             _add_exempt(report, due)
-            if done or locked or due.exempt:
+            if done or locked or due.exempt or due.unfinished:
                 report.notes.append(_describe_done(name, ruled))
         report.notes.append(
             f"{result.steps} etapas; a mais longa levou "
@@ -513,10 +517,15 @@ class _Run:
             at=self._retention.now,
         )
 
-    def _outcome(self, cursor: psycopg.Cursor[Any], intent: int, done: int) -> None:
+    def _outcome(
+        self, cursor: psycopg.Cursor[Any], intent: int, name: str, done: int, checksum: int
+    ) -> None:
+        """Say within the step what it did: to the ledger, and to the plan that it is part of."""
         self._retention.ledger.append_within(
             cursor, "outcome", {"intent": intent, "done": done}, at=self._retention.now
         )
+        if self._result.plan_id is not None:
+            note_progress(cursor, self._result.plan_id, name, count=done, checksum=checksum)
 
     @contextmanager
     def _timed_step(self) -> Iterator[psycopg.Cursor[Any]]:
@@ -546,7 +555,7 @@ class _Run:
         period = self._retention.finder.period(name)
         with self._timed_step() as cursor:
             cursor.execute(SQL[f"take_{name}"], {"period": period, "limit": self._rows})
-            tids, count, first, last = fetch_one(cursor)
+            tids, count, first, last, checksum = fetch_one(cursor)
             if not count:
                 return 0
             intent = self._intend(name, count, first, last)
@@ -555,14 +564,14 @@ class _Run:
                 raise PermanentError(
                     f"{name}: {count} rows were taken and {cursor.rowcount} changed"
                 )
-            self._outcome(cursor, intent, count)
+            self._outcome(cursor, intent, name, count, checksum)
             return int(count)
 
     def _rename_staff(self, name: str) -> int:
         period = self._retention.finder.period(name)
         with self._timed_step() as cursor:
             cursor.execute(SQL[f"take_{name}"], {"period": period, "limit": PEOPLE_STEP})
-            ids, count, first, last = fetch_one(cursor)
+            ids, count, first, last, checksum = fetch_one(cursor)
             if not count:
                 return 0
             intent = self._intend(name, count, first, last)
@@ -572,7 +581,7 @@ class _Run:
                 SQL["rename_staff"],
                 {"old_names": [old for old, _ in pairs], "new_names": [new for _, new in pairs]},
             )
-            self._outcome(cursor, intent, count)
+            self._outcome(cursor, intent, name, count, checksum)
             return int(count)
 
     def _anonymize(self, name: str) -> int:
@@ -621,7 +630,7 @@ class _Run:
                     result.lead_ids += ids
                 if done != len(ids):
                     raise PermanentError(f"{name}: {len(ids)} rows were taken and {done} changed")
-                self._outcome(cursor, intent, done)
+                self._outcome(cursor, intent, name, done, sum_keys(ids))
                 return done
         except (pg.LockNotAvailable, pg.DeadlockDetected):
             return 0  # a loader is at work; the next pass tries again
@@ -722,6 +731,18 @@ def _is_paused(cursor: psycopg.Cursor[Any]) -> bool:
     return row is not None and bool(row[0])
 
 
+def _is_what_is_left(plan: Plan, name: str, due: Due) -> bool:
+    """Whether rows done and rows due together are the ones that were approved, and no others."""
+    contents = due.to_contents()
+    count, checksum = plan.done(name)
+    if count:
+        contents["count"] += count
+        contents["checksum"] ^= checksum
+        # The oldest went first; which rows are meant the checksum says.
+        contents["oldest"] = plan.contents.get(name, {}).get("oldest")
+    return bool(plan.contents.get(name) == contents)
+
+
 def _is_of_the_clock(name: str) -> bool:
     """Whether other runs end these rows all day: a plan need not name them exactly."""
     return name in SWEPT_RULES or name not in COUNTED_RULES
@@ -767,13 +788,18 @@ def _add_exempt(report: RunReport, due: Due) -> None:
 
 
 def _has(ruled: RuleResult) -> bool:
-    return bool(ruled.due.count or ruled.due.exempt)
+    return bool(ruled.due.count or ruled.due.exempt or ruled.due.unfinished)
 
 
 def _describe_due(due: Due) -> str:
     since = f", o mais antigo de {due.oldest:%Y-%m-%d}" if due.oldest else ""
     kept = f"; {due.exempt_rows} mantidos" if due.exempt else ""
-    return f"{due.rule}: {due.count} vencidos{since}{kept}"
+    running = f"; {_describe_unfinished(due)}" if due.unfinished else ""
+    return f"{due.rule}: {due.count} vencidos{since}{kept}{running}"
+
+
+def _describe_unfinished(due: Due) -> str:
+    return f"{due.unfinished} além do prazo mantidos, porque não terminaram"
 
 
 def _describe_done(name: str, ruled: RuleResult) -> str:
@@ -782,4 +808,6 @@ def _describe_done(name: str, ruled: RuleResult) -> str:
         parts.append(f"{ruled.locked} bloqueados por outra transação")
     if ruled.due.exempt:
         parts.append(f"{ruled.due.exempt_rows} mantidos")
+    if ruled.due.unfinished:
+        parts.append(_describe_unfinished(ruled.due))
     return ", ".join(parts)

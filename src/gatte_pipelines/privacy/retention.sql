@@ -87,10 +87,12 @@ select
     array_agg(t.ctid)::text,
     count(*),
     min(t.created_at),
-    max(t.created_at)
+    max(t.created_at),
+    coalesce(bit_xor(hashtextextended(t.id::text, 0)), 0)
 from (
     select
         m.ctid,
+        m.id,
         m.created_at
     from messages as m
     where
@@ -134,10 +136,12 @@ select
     array_agg(t.ctid)::text,
     count(*),
     min(t.reacted_at),
-    max(t.reacted_at)
+    max(t.reacted_at),
+    coalesce(bit_xor(hashtextextended(t.message_id::text, 0)), 0)
 from (
     select
         r.ctid,
+        r.message_id,
         r.reacted_at
     from pipeline.message_reactions as r
     where
@@ -159,43 +163,46 @@ set emoji = null
 where ctid = any(%(tids)s::tid[]);
 
 -- name: due_button_replies_payload
--- One whose message is gone has no instant from which it could ever be due: it is too old.
 select
     count(*),
-    min(m.created_at),
-    coalesce(bit_xor(hashtextextended(b.message_id::text, 0)), 0)
-from pipeline.button_replies as b
-left join messages as m on b.message_id = m.id
+    min(pressed_at),
+    coalesce(bit_xor(hashtextextended(message_id::text, 0)), 0)
+from pipeline.button_replies
 where
-    b.payload is not null
-    and (m.id is null or m.created_at < pipeline.clock() - %(period)s::interval)
-    and coalesce(
-        m.conversation_id not in (select h.conversation_id from held_conversations as h), true
-    )
-    and b.message_id not in (select h.row_id from held_rows as h);
+    payload is not null
+    and pressed_at < pipeline.clock() - %(period)s::interval
+    and message_id not in (select h.row_id from held_rows as h)
+    and message_id not in (
+        select m.id
+        from held_conversations as h
+        inner join messages as m on h.conversation_id = m.conversation_id
+    );
 
 -- name: take_button_replies_payload
 select
     array_agg(t.ctid)::text,
     count(*),
-    min(t.created_at),
-    max(t.created_at)
+    min(t.pressed_at),
+    max(t.pressed_at),
+    coalesce(bit_xor(hashtextextended(t.message_id::text, 0)), 0)
 from (
     select
         b.ctid,
-        coalesce(m.created_at, pipeline.clock()) as created_at
+        b.message_id,
+        b.pressed_at
     from pipeline.button_replies as b
-    left join messages as m on b.message_id = m.id
     where
         b.payload is not null
-        and (m.id is null or m.created_at < pipeline.clock() - %(period)s::interval)
-        and coalesce(
-            m.conversation_id not in (select h.conversation_id from held_conversations as h), true
-        )
+        and b.pressed_at < pipeline.clock() - %(period)s::interval
         and b.message_id not in (select h.row_id from held_rows as h)
-    order by m.created_at
+        and b.message_id not in (
+            select m.id
+            from held_conversations as h
+            inner join messages as m on h.conversation_id = m.conversation_id
+        )
+    order by b.pressed_at
     limit %(limit)s
-    for no key update of b skip locked
+    for no key update skip locked
 ) as t;
 
 -- name: apply_button_replies_payload
@@ -230,10 +237,12 @@ select
     array_agg(t.ctid)::text,
     count(*),
     min(t.used_at),
-    max(t.used_at)
+    max(t.used_at),
+    coalesce(bit_xor(hashtextextended(t.id::text, 0)), 0)
 from (
     select
         u.ctid,
+        u.id,
         greatest(u.updated_at, a.last_at) as used_at
     from users as u
     left join pipeline.user_activity as a on u.id = a.user_id
@@ -273,10 +282,12 @@ select
     array_agg(t.ctid)::text,
     count(*),
     min(t.scheduled_at),
-    max(t.scheduled_at)
+    max(t.scheduled_at),
+    coalesce(bit_xor(hashtextextended(t.id::text, 0)), 0)
 from (
     select
         a.ctid,
+        a.id,
         a.scheduled_at
     from appointments as a
     where
@@ -325,10 +336,12 @@ select
     array_agg(t.ctid)::text,
     count(*),
     min(t.ended_at),
-    max(t.ended_at)
+    max(t.ended_at),
+    coalesce(bit_xor(hashtextextended(t.id::text, 0)), 0)
 from (
     select
         s.ctid,
+        s.id,
         greatest(s.contracted_at, s.expires_at) as ended_at
     from services as s
     where
@@ -370,10 +383,12 @@ select
     array_agg(t.ctid)::text,
     count(*),
     min(t.first_seen_at),
-    max(t.first_seen_at)
+    max(t.first_seen_at),
+    coalesce(bit_xor(hashtextextended(t.batch_id::text, 0)), 0)
 from (
     select
         b.ctid,
+        b.batch_id,
         b.first_seen_at
     from pipeline.inbound_batches as b
     where b.first_seen_at < pipeline.clock() - %(period)s::interval
@@ -399,10 +414,12 @@ select
     array_agg(t.ctid)::text,
     count(*),
     min(t.quarantined_at),
-    max(t.quarantined_at)
+    max(t.quarantined_at),
+    coalesce(bit_xor(hashtextextended(t.id::text, 0)), 0)
 from (
     select
         q.ctid,
+        q.id,
         q.quarantined_at
     from pipeline.quarantine as q
     where q.quarantined_at < pipeline.clock() - %(period)s::interval
@@ -430,10 +447,12 @@ select
     array_agg(t.ctid)::text,
     count(*),
     min(t.started_at),
-    max(t.started_at)
+    max(t.started_at),
+    coalesce(bit_xor(hashtextextended(t.run_id::text, 0)), 0)
 from (
     select
         r.ctid,
+        r.run_id,
         r.started_at
     from pipeline.runs as r
     where
@@ -464,10 +483,12 @@ select
     array_agg(t.ctid)::text,
     count(*),
     min(t.expires_at),
-    max(t.expires_at)
+    max(t.expires_at),
+    coalesce(bit_xor(hashtextextended(t.plan_id::text, 0)), 0)
 from (
     select
         p.ctid,
+        p.plan_id,
         p.expires_at
     from pipeline.plans as p
     where p.expires_at < pipeline.clock() - %(period)s::interval
@@ -493,10 +514,12 @@ select
     array_agg(t.ctid)::text,
     count(*),
     min(t.forget_at),
-    max(t.forget_at)
+    max(t.forget_at),
+    coalesce(bit_xor(hashtextextended(t.message_id::text, 0)), 0)
 from (
     select
         e.ctid,
+        e.message_id,
         e.forget_at
     from pipeline.erased_messages as e
     where e.forget_at < pipeline.clock() - %(period)s::interval
@@ -524,10 +547,12 @@ select
     array_agg(t.ctid)::text,
     count(*),
     min(t.ended_at),
-    max(t.ended_at)
+    max(t.ended_at),
+    coalesce(bit_xor(hashtextextended(t.hold_id::text, 0)), 0)
 from (
     select
         h.ctid,
+        h.hold_id,
         coalesce(h.released_at, h.ends_at) as ended_at
     from pipeline.retention_holds as h
     where
@@ -585,7 +610,8 @@ select
     array_agg(t.staff_id)::text,
     count(*),
     min(t.first_seen_at),
-    max(t.first_seen_at)
+    max(t.first_seen_at),
+    coalesce(bit_xor(hashtextextended(t.staff_id::text, 0)), 0)
 from (
     select
         s.staff_id,
@@ -687,9 +713,10 @@ select
     p.last_at,
     array_remove(
         array[
+            -- A contract that is suspended or on trial runs, and so would one of a state to come.
             case when exists (
                 select from services as s
-                where s.user_id = p.id and s.status = 'active'
+                where s.user_id = p.id and s.status <> 'cancelled'
             ) then 'active_service' end,
             case when exists (
                 select from certificates as c

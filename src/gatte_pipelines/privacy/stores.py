@@ -33,11 +33,13 @@ class FileStore:
         count_due: How many files are past a cutoff, and the oldest instant among them.
         trim: Removes these; how many went. Raises ``ConfigurationError`` where one cannot be
             removed, after it removed the others.
+        count_kept: How many are past a cutoff and stay all the same, since they are not over.
     """
 
     name: str
     count_due: Callable[[datetime], tuple[int, datetime | None]]
     trim: Callable[[datetime], int]
+    count_kept: Callable[[datetime], int] = lambda _cutoff: 0
 
 
 def waiting_files(zone: LandingZone) -> FileStore:

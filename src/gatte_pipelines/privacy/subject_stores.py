@@ -42,12 +42,16 @@ class FilesRewritten(Protocol):
     def records(self) -> int:
         """Records taken out of them."""
 
+    @property
+    def renamed(self) -> int:
+        """Files whose name held the person."""
+
 
 class SubjectFiles(Protocol):
     """The landing files, the archive and the quarantine, searched for one person."""
 
     def rewrite(self, keys: SubjectKeys, *, execute: bool) -> FilesRewritten:
-        """Take the person's records out of the files, or count them."""
+        """Take the person's records out of the files and of their names, or count them."""
 
     def find(self, keys: SubjectKeys) -> Iterator[FoundRecord]:
         """The person's records in the files."""
@@ -60,8 +64,14 @@ class SubjectFiles(Protocol):
     ) -> Iterator[FoundRecord]:
         """The person's records in quarantine."""
 
+    def count_names(self, cursor: psycopg.Cursor[Any], keys: SubjectKeys) -> int:
+        """Rows that tell of a file whose name holds the person."""
+
+    def erase_names(self, cursor: psycopg.Cursor[Any], keys: SubjectKeys) -> int:
+        """Let these rows say another name; how many."""
+
     def holds(self, keys: SubjectKeys) -> int:
-        """Records of the person still in the files: 0 is the proof."""
+        """Records of the person still in the files or in their names: 0 is the proof."""
 
 
 class ErasureLedger(Protocol):

@@ -35,7 +35,8 @@ on pipeline.certificate_steps (due_on) where state = 'due'::text;
 create index certificate_steps_unreported_idx
 on pipeline.certificate_steps (recorded_at)
 where reported_at is null and (
-    state in ('unreachable'::text, 'skipped'::text, 'lapsed'::text) or reason = 'other_channel'::text
+    state in ('unreachable'::text, 'skipped'::text, 'lapsed'::text)
+    or reason = 'other_channel'::text
 );
 
 -- One call to a channel: one recipient, with all that is due to them. attempt_id travels with the
