@@ -20,6 +20,7 @@ from gatte_pipelines.errors import (
     PermanentError,
     RetryableError,
 )
+from gatte_pipelines.messaging.channels import Outcome, SendResult
 from gatte_pipelines.messaging.email import Email, SmtpSender, parse_addresses
 from gatte_pipelines.redaction import forget_secrets, redact
 from gatte_pipelines.sandbox.smtp import SmtpFault, SmtpStandIn
@@ -179,6 +180,99 @@ def test_no_server_is_retryable(tmp_path: Path) -> None:
 def test_the_stand_in_takes_a_given_port(server: SmtpStandIn, tmp_path: Path) -> None:
     with pytest.raises(OSError, match="in use"), SmtpStandIn(tmp_path / "b", server.port):
         pass
+
+
+# --- how a delivery ended ----------------------------------------------------------------------
+
+DEFERRED, FAILED, UNKNOWN = Outcome.DEFERRED, Outcome.FAILED, Outcome.UNKNOWN
+
+
+def delivered(url: str, to: tuple[str, ...] = STAFF, **options: object) -> SendResult:
+    return SmtpSender(url, SENDER, timeout_seconds=0.5, **options).deliver(  # type: ignore[arg-type]
+        mail(to=to)
+    )
+
+
+@pytest.mark.parametrize(
+    ("fault", "result", "kept"),
+    [
+        (SmtpFault.REFUSE, SendResult(outcome=DEFERRED, reason="channel_unreachable"), 0),
+        (SmtpFault.TIMEOUT, SendResult(outcome=DEFERRED, reason="channel_unreachable"), 0),
+        (SmtpFault.TIMEOUT_AFTER_ACCEPTING, SendResult(outcome=UNKNOWN, reason="unknown"), 1),
+        (
+            SmtpFault.TEMPORARY,
+            SendResult(outcome=DEFERRED, reason="rate_limited", error_code=451),
+            0,
+        ),
+        (SmtpFault.PERMANENT, SendResult(outcome=FAILED, reason="refused", error_code=554), 0),
+        (
+            SmtpFault.RECIPIENT,
+            SendResult(outcome=FAILED, reason="recipient_refused", error_code=550),
+            0,
+        ),
+    ],
+)
+def test_a_delivery_says_how_it_ended(
+    server: SmtpStandIn, fault: SmtpFault, result: SendResult, kept: int
+) -> None:
+    server.fail(fault)
+    assert delivered(server.url) == result
+    assert len(server.messages) == kept
+    assert delivered(server.url) == SendResult(outcome=Outcome.ACCEPTED)
+
+
+@pytest.mark.parametrize("reply", ["what?", "252 maybe"])
+def test_a_reply_to_the_text_that_says_neither_yes_nor_no_is_unknown(
+    tmp_path: Path, reply: str
+) -> None:
+    class Mumbling(SmtpStandIn):
+        async def handle_DATA(self, *_: object) -> str:  # noqa: N802 - aiosmtpd's name
+            return reply
+
+    with Mumbling(tmp_path) as server:
+        assert delivered(server.url) == SendResult(outcome=UNKNOWN, reason="unknown")
+
+
+def test_a_server_that_is_not_there_defers_a_delivery(tmp_path: Path) -> None:
+    with SmtpStandIn(tmp_path) as stopped:
+        url = stopped.url
+    assert delivered(url) == SendResult(outcome=DEFERRED, reason="channel_unreachable")
+
+
+def test_a_refused_password_and_an_untrusted_certificate_stop_the_channel(
+    tmp_path: Path, certificate: Certificate
+) -> None:
+    with SmtpStandIn(tmp_path, user="ops", password=PASSWORD[::-1]) as server:
+        refused = delivered(server.url.replace("://", "://ops:s3nha%2Fforte@"))
+    assert (refused.outcome, refused.reason, refused.stops_channel) == (FAILED, "token", True)
+    with SmtpStandIn(tmp_path, tls_context=certificate.server, scheme="smtps") as server:
+        untrusted = delivered(server.url)
+    assert (untrusted.outcome, untrusted.reason, untrusted.stops_channel) == (
+        FAILED,
+        "refused",
+        True,
+    )
+
+
+def test_a_delivery_cut_off_after_its_text_is_unknown_over_tls_too(
+    tmp_path: Path, certificate: Certificate
+) -> None:
+    with SmtpStandIn(tmp_path, tls_context=certificate.server, scheme="smtps") as server:
+        server.fail(SmtpFault.TIMEOUT_AFTER_ACCEPTING)
+        result = delivered(server.url, tls_context=certificate.trusting)
+    assert result.outcome is UNKNOWN
+
+
+def test_a_mail_that_cannot_be_written_is_told_and_not_raised(server: SmtpStandIn) -> None:
+    assert delivered(server.url, to=()).outcome is FAILED
+    assert server.messages == []
+
+
+def test_the_stand_in_fails_for_the_given_address_alone(server: SmtpStandIn) -> None:
+    server.fail(SmtpFault.RECIPIENT, to="a@gatte.example")
+    server.fail(SmtpFault.TEMPORARY, to="b@gatte.example")
+    results = [delivered(server.url, (f"{name}@gatte.example",)).outcome for name in "cabab"]
+    assert results == [Outcome.ACCEPTED, FAILED, DEFERRED, Outcome.ACCEPTED, Outcome.ACCEPTED]
 
 
 # --- passwords and encryption -------------------------------------------------------------------

@@ -74,7 +74,8 @@ def test_who_has_no_number_is_written_to_by_user_id(
     sender: WhatsAppSender, stand_in: WhatsAppStandIn
 ) -> None:
     assert sender.send(message(None, recipient="BR.1349abc")).outcome is Outcome.ACCEPTED
-    assert stand_in.messages[0].to == "+BR.1349abc"
+    (taken,) = stand_in.messages
+    assert (taken.to, taken.recipient) == (None, "BR.1349abc")
 
 
 def test_a_parameter_that_meta_refuses_is_made_one_line(
@@ -100,6 +101,7 @@ def test_a_number_without_country_code_is_never_sent(
         (190, Outcome.FAILED, 1),
         (131000, Outcome.UNKNOWN, 1),  # a repeat might send it twice
         (130429, Outcome.DEFERRED, 2),
+        (131057, Outcome.DEFERRED, 2),  # answered with 500, and yet surely not sent
     ],
 )
 def test_a_refusal_is_repeated_only_where_nothing_was_sent(
@@ -148,6 +150,69 @@ def test_a_lost_answer_is_unknown_and_never_repeated(
     assert (stand_in.requests, len(stand_in.messages)) == (1, taken)
 
 
+class Saying(WhatsAppStandIn):
+    """Answers everything with one answer."""
+
+    def __init__(self, status: int, body: str) -> None:
+        super().__init__(None)
+        self._said = status, body.encode()
+
+    def answer(self, path: str, authorization: str, content: bytes) -> tuple[int, bytes]:
+        del path, authorization, content
+        return self._said
+
+
+TAKEN = '{"messages": [{"id": "wamid.x"}]}'
+
+
+@pytest.mark.parametrize(
+    ("status", "body", "outcome"),
+    [
+        (200, TAKEN, Outcome.ACCEPTED),
+        (202, TAKEN, Outcome.ACCEPTED),
+        (200, TAKEN.replace("}]", ', "message_status": "accepted"}]'), Outcome.ACCEPTED),
+        (
+            200,
+            TAKEN.replace("}]", ', "message_status": "held_for_quality_assessment"}]'),
+            Outcome.ACCEPTED,
+        ),
+        (200, TAKEN.replace("}]", ', "message_status": "paused"}]'), Outcome.UNKNOWN),
+        (200, TAKEN.replace("}]", ', "message_status": ["accepted"]}]'), Outcome.UNKNOWN),
+        (200, TAKEN.replace("}]", ', "message_status": null}]'), Outcome.UNKNOWN),
+        (200, "", Outcome.UNKNOWN),
+        (200, "[]", Outcome.UNKNOWN),
+        (200, "[" * 100_000, Outcome.UNKNOWN),
+        (200, '{"messages": {"id": "wamid.x"}}', Outcome.UNKNOWN),
+        (200, '{"messages": [{"id": 7}]}', Outcome.UNKNOWN),
+        (200, r'{"messages": [{"id": "wamid.\u0000"}]}', Outcome.UNKNOWN),
+        (200, '{"messages": [{"id": ""}]}', Outcome.UNKNOWN),
+        (200, TAKEN.replace("x", "x" * 600), Outcome.UNKNOWN),
+        (302, "", Outcome.FAILED),
+        (403, "<html>", Outcome.FAILED),
+        (408, "", Outcome.UNKNOWN),
+        (429, "", Outcome.DEFERRED),
+        (501, "", Outcome.UNKNOWN),
+        (502, "<html>", Outcome.UNKNOWN),
+    ],
+)
+def test_an_answer_of_any_shape_has_its_meaning(status: int, body: str, outcome: Outcome) -> None:
+    with (
+        Saying(status, body) as saying,
+        WhatsAppSender(saying.url, PHONE_NUMBER_ID, saying.token, repeats=QUICK) as sender,
+    ):
+        assert sender.send(message()).outcome is outcome
+
+
+@pytest.mark.parametrize("code", ["-1", "1e3", "true", "null", '"190"', "1" * 30])
+def test_a_code_that_is_none_is_neither_kept_nor_looked_up(code: str) -> None:
+    with (
+        Saying(400, f'{{"error": {{"code": {code}}}}}') as saying,
+        WhatsAppSender(saying.url, PHONE_NUMBER_ID, saying.token, repeats=QUICK) as sender,
+    ):
+        result = sender.send(message())
+    assert (result.outcome, result.reason, result.error_code) == (Outcome.FAILED, "refused", None)
+
+
 def test_a_server_that_is_not_there_defers() -> None:
     with WhatsAppSender("http://127.0.0.1:9", PHONE_NUMBER_ID, "x" * 20, repeats=QUICK) as sender:
         assert sender.send(message()).outcome is Outcome.DEFERRED
@@ -160,8 +225,11 @@ def test_a_wrong_token_is_refused_by_the_stand_in(stand_in: WhatsAppStandIn) -> 
 
 
 def test_settings_that_cannot_be_used_are_refused() -> None:
-    with pytest.raises(ConfigurationError, match="GATTE_WHATSAPP_BASE_URL"):
-        WhatsAppSender("graph.example.com", "1", "x" * 20)
+    for url in ("graph.example.com", "https://", "https://graph.example.com:port/v25.0"):
+        with pytest.raises(ConfigurationError, match="GATTE_WHATSAPP_BASE_URL"):
+            WhatsAppSender(url, "1", "x" * 20)
+    with pytest.raises(ConfigurationError, match="unencrypted"):
+        WhatsAppSender("http://graph.example.com/v25.0", "1", "x" * 20)
     with pytest.raises(ConfigurationError, match="GATTE_WHATSAPP_PHONE_NUMBER_ID"):
         WhatsAppSender("https://graph.example.com/v25.0", "../1", "x" * 20)
 
@@ -204,10 +272,49 @@ def test_statuses_arrive_in_the_landing_zone_as_meta_sends_them(
     assert pressed["button"]["payload"] == sent.buttons[0]
 
 
+def test_a_user_id_stands_wherever_meta_leaves_the_number_out(
+    sender: WhatsAppSender, stand_in: WhatsAppStandIn, tmp_path: Path
+) -> None:
+    told, failed = message(None, recipient="BR.1349abc"), message(None, recipient="BR.1349abc")
+    sender.send(told)
+    stand_in.press(str(told.attempt_id), 0)
+    stand_in.fail_later(131026)
+    sender.send(failed)
+    files = [path.read_text("utf-8") for path in (tmp_path / "landing").iterdir()]
+    values = [json.loads(file)["entry"][0]["changes"][0]["value"] for file in files]
+    statuses = {value["statuses"][-1]["status"]: value for value in values if "statuses" in value}
+    for status in (*statuses["delivered"]["statuses"], *statuses["failed"]["statuses"]):
+        assert status["recipient_user_id"] == "BR.1349abc"
+        assert "recipient_id" not in status
+    assert statuses["delivered"]["contacts"][0]["user_id"] == "BR.1349abc"
+    assert "contacts" not in statuses["failed"]
+    assert "pricing" not in statuses["failed"]["statuses"][-1]
+    (pressed,) = [value["messages"][0] for value in values if "messages" in value]
+    assert (pressed["from_user_id"], pressed.get("from")) == ("BR.1349abc", None)
+
+
 @pytest.mark.parametrize(
     "change",
     [
         {"to": "5511900000001"},
+        {"recipient_type": "group"},
+        {"template": {"name": "nome", "language": {"code": "pt_BR"}, "surprise": 1}},
+        {"template": {"name": "nome", "language": {"code": "pt_BR"}, "components": {}}},
+        {"template": {"name": "nome", "language": {"code": "pt_BR"}, "components": [[]]}},
+        {
+            "template": {
+                "name": "nome",
+                "language": {"code": "pt_BR"},
+                "components": [{"type": "body", "parameters": {}}],
+            }
+        },
+        {
+            "template": {
+                "name": "nome",
+                "language": {"code": "pt_BR"},
+                "components": [{"type": "body", "parameters": [], "surprise": 1}],
+            }
+        },
         {"surprise": 1},
         {"type": "text"},
         {"biz_opaque_callback_data": "x" * 600},

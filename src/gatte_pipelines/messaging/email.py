@@ -15,7 +15,7 @@ from datetime import UTC, datetime
 from email.message import EmailMessage
 from email.policy import SMTP
 from email.utils import format_datetime, getaddresses, parseaddr
-from typing import Protocol
+from typing import TYPE_CHECKING, Protocol
 from urllib.parse import unquote, urlsplit
 
 from gatte_pipelines.errors import (
@@ -24,14 +24,16 @@ from gatte_pipelines.errors import (
     PermanentError,
     RetryableError,
 )
-from gatte_pipelines.messaging.channels import Outcome, SendResult
+from gatte_pipelines.messaging.channels import LOOPBACK, Outcome, SendResult
 from gatte_pipelines.redaction import register_secret
 
+if TYPE_CHECKING:
+    from _typeshed import ReadableBuffer
+
 DEFAULT_PORTS = {"smtp": 25, "smtps": 465, "smtp+starttls": 587}
-LOOPBACK = frozenset({"localhost", "127.0.0.1", "::1"})
 _MESSAGE_KEY = re.compile(r"[A-Za-z0-9._-]{1,200}")
 # RFC 5321 §4.2.1: the first digit says whether a repeat may succeed.
-_FIRST_PERMANENT_REPLY = 500
+_FIRST_TEMPORARY_REPLY, _FIRST_PERMANENT_REPLY = 400, 500
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -133,7 +135,8 @@ class SmtpSender:
     def deliver(self, message: Email) -> SendResult:
         """Send one mail and tell how it ended, whatever the server answers.
 
-        A mail is unknown where the connection ended after its text was sent.
+        A mail is unknown where no readable reply came once its text was on its way. Before that
+        nothing was sent, and the same mail is for later.
         """
         try:
             failure = self._send(message)
@@ -143,14 +146,13 @@ class SmtpSender:
 
     def _send(self, message: Email) -> _Failure | None:
         composed = self._compose(message)
-        is_sending = False
+        server: _Connection | None = None
         # The server's replies quote addresses, so they are left behind with their exceptions.
         try:
             with self._connected() as server:
-                is_sending = True
                 refused = server.send_message(composed, from_addr=self._from, to_addrs=message.to)
         except smtplib.SMTPException as exc:
-            return _judge_smtp(exc, is_sending=is_sending)
+            return _judge_smtp(exc, has_text_left=_has_text_left(server))
         except ssl.SSLCertVerificationError:
             return _Failure(
                 ConfigurationError("the mail server's certificate is not trusted"),
@@ -158,7 +160,7 @@ class SmtpSender:
             )
         except OSError as exc:
             error = RetryableError(f"the mail server cannot be reached ({type(exc).__name__})")
-            return _Failure(error, _broken_off(is_sending=is_sending))
+            return _Failure(error, _broken_off(has_text_left=_has_text_left(server)))
         except ValueError as exc:
             return _Failure(
                 PermanentError(f"the mail cannot be written ({type(exc).__name__})"),
@@ -203,18 +205,18 @@ class SmtpSender:
         return self._from.rpartition("@")[2]
 
     @contextlib.contextmanager
-    def _connected(self) -> Iterator[smtplib.SMTP]:
+    def _connected(self) -> Iterator[_Connection]:
         """Connect, encrypt, log in; afterwards leave without letting the farewell fail the mail."""
         context = self._tls if self._tls is not None else ssl.create_default_context()
         # The name in EHLO is given, since finding it out asks the DNS, for seconds where it fails.
         name, timeout = self._domain, self._timeout
-        server: smtplib.SMTP
+        server: _Connection
         if self._scheme == "smtps":
-            server = smtplib.SMTP_SSL(
+            server = _EncryptedConnection(
                 self._host, self._port, name, timeout=timeout, context=context
             )
         else:
-            server = smtplib.SMTP(self._host, self._port, name, timeout=timeout)
+            server = _Connection(self._host, self._port, name, timeout=timeout)
         try:
             if self._scheme == "smtp+starttls":
                 server.starttls(context=context)
@@ -259,18 +261,40 @@ class _Failure:
     result: SendResult
 
 
-def _broken_off(*, is_sending: bool) -> SendResult:
-    if is_sending:
+class _Connection(smtplib.SMTP):
+    """Remembers whether the text of a mail began to leave; until then surely none was sent."""
+
+    has_text_left = False
+
+    def data(self, msg: ReadableBuffer | str) -> tuple[int, bytes]:
+        """Send the text."""
+        self.has_text_left = True
+        return super().data(msg)
+
+
+class _EncryptedConnection(_Connection, smtplib.SMTP_SSL):
+    """The same, encrypted from its first byte."""
+
+
+def _has_text_left(connection: _Connection | None) -> bool:
+    return connection is not None and connection.has_text_left
+
+
+def _broken_off(*, has_text_left: bool) -> SendResult:
+    if has_text_left:
         return SendResult(outcome=Outcome.UNKNOWN, reason="unknown")
     return SendResult(outcome=Outcome.DEFERRED, reason="channel_unreachable")
 
 
-def _judge_smtp(exc: smtplib.SMTPException, *, is_sending: bool) -> _Failure:
+def _judge_smtp(exc: smtplib.SMTPException, *, has_text_left: bool) -> _Failure:
     error = _error_of_smtp(exc)
     if isinstance(exc, smtplib.SMTPServerDisconnected):
-        return _Failure(error, _broken_off(is_sending=is_sending))
+        return _Failure(error, _broken_off(has_text_left=has_text_left))
     code = exc.smtp_code if isinstance(exc, smtplib.SMTPResponseException) else None
-    if isinstance(error, RetryableError):
+    if has_text_left and code is not None and code < _FIRST_TEMPORARY_REPLY:
+        # Neither yes nor no: smtplib's -1 for a reply that is none, or one of another command.
+        result = _broken_off(has_text_left=True)
+    elif isinstance(error, RetryableError):
         result = SendResult(outcome=Outcome.DEFERRED, reason="rate_limited", error_code=code)
     elif isinstance(exc, smtplib.SMTPRecipientsRefused):
         code = max(code for code, _ in exc.recipients.values())

@@ -13,7 +13,7 @@ import time
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from types import TracebackType
-from typing import Any, Self
+from typing import Any, Self, TypeGuard
 from uuid import UUID
 
 import httpx
@@ -26,8 +26,9 @@ from gatte_pipelines.http import (
     RetryableHttpError,
     RetryPolicy,
     build_client,
+    error_of,
 )
-from gatte_pipelines.messaging.channels import Outcome, SendResult
+from gatte_pipelines.messaging.channels import LOOPBACK, Outcome, SendResult
 from gatte_pipelines.messaging.whatsapp_errors import PAIR_LIMIT, classify
 from gatte_pipelines.phones import forms
 from gatte_pipelines.redaction import register_secret
@@ -37,12 +38,15 @@ MAX_PARAMETER_CHARACTERS = 512
 
 # Meta lets one message to one user through in six seconds.
 PAIR_SECONDS = 6.5
-_OK, _BAD_REQUEST, _FIRST_SERVER_ERROR = 200, 400, 500
+_FIRST_ERROR, _FIRST_SERVER_ERROR = 400, 500
 # Of these a moment helps; the limit on one user takes longer, and is waited for once.
 _THROTTLING_CODES = frozenset({4, 80007, 130429, 131057})
 _REPEATS = RetryPolicy(max_attempts=4, max_total_seconds=45.0, base_delay_seconds=1.0)
 _PHONE = re.compile(r"\+[1-9][0-9]{6,14}")
 _TAKEN = frozenset({"accepted", "held_for_quality_assessment"})
+# What the ledger keeps of them is a number of PostgreSQL's and plain text.
+_CODES = range(2**31)
+_MAX_WAMID = 512
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -70,7 +74,8 @@ class WhatsAppSender:
     """Sends through one business number; a context manager.
 
     Args:
-        base_url: With the pinned version: ``https://graph.facebook.com/v25.0``.
+        base_url: With the pinned version: ``https://graph.facebook.com/v25.0``. Plain ``http``
+            only to this machine itself, since the token goes along.
         phone_number_id: Of the business number.
         token: Access token; registered as a secret.
         timeout_seconds: Without a byte from the server; then nobody knows the end of the call.
@@ -91,9 +96,16 @@ class WhatsAppSender:
         sleep: Callable[[float], None] = time.sleep,
         repeats: RetryPolicy | None = None,
     ) -> None:
-        url = httpx.URL(base_url)
+        try:
+            url = httpx.URL(base_url)
+        except httpx.InvalidURL:
+            raise ConfigurationError("GATTE_WHATSAPP_BASE_URL is not a URL") from None
         if url.scheme not in {"https", "http"} or not url.host:
             raise ConfigurationError("GATTE_WHATSAPP_BASE_URL must look like https://host/version")
+        if url.scheme == "http" and url.host not in LOOPBACK:
+            raise ConfigurationError(
+                "GATTE_WHATSAPP_BASE_URL would send the token unencrypted; use https://"
+            )
         if not re.fullmatch(r"[0-9]{1,32}", phone_number_id):
             raise ConfigurationError("GATTE_WHATSAPP_PHONE_NUMBER_ID must be digits")
         register_secret(token)
@@ -211,33 +223,48 @@ def _parameter(text: str) -> str:
 
 
 def _judge(response: httpx.Response) -> SendResult:
+    error = error_of(response, throttled=_is_throttled)
     content = _json_of(response)
-    if response.status_code == _OK:
-        message = _first(content.get("messages"))
-        wamid, status = message.get("id"), message.get("message_status", "accepted")
-        if not isinstance(wamid, str) or not wamid:
-            return SendResult(outcome=Outcome.UNKNOWN, reason="unknown")
-        if status not in _TAKEN:
-            # Held back for a template that is paused; whether it goes out later, nobody says.
-            return SendResult(outcome=Outcome.UNKNOWN, reason="unknown", provider_id=wamid)
-        return SendResult(outcome=Outcome.ACCEPTED, provider_id=wamid)
+    if error is None:
+        return _judge_success(content)
     code = _error_code(content)
     if code is not None:
         return classify(code, http_status=response.status_code)
     # Something in Meta's place (a proxy) answered.
-    if response.status_code == TOO_MANY_REQUESTS:
+    if isinstance(error, RetryableHttpError):
         return SendResult(outcome=Outcome.DEFERRED, reason="rate_limited")
-    if response.status_code >= _FIRST_SERVER_ERROR:
+    if isinstance(error, AmbiguousError) or response.status_code >= _FIRST_SERVER_ERROR:
         return SendResult(outcome=Outcome.UNKNOWN, reason="unknown")
     return SendResult(outcome=Outcome.FAILED, reason="refused")
 
 
+def _judge_success(content: dict[str, Any]) -> SendResult:
+    """Accepted where the answer says so; what cannot be read may have been taken all the same."""
+    message = _first(content.get("messages"))
+    wamid, status = message.get("id"), message.get("message_status", "accepted")
+    if not _is_wamid(wamid):
+        return SendResult(outcome=Outcome.UNKNOWN, reason="unknown")
+    if not isinstance(status, str) or status not in _TAKEN:
+        # Held back for a template that is paused; whether it goes out later, nobody says.
+        return SendResult(outcome=Outcome.UNKNOWN, reason="unknown", provider_id=wamid)
+    return SendResult(outcome=Outcome.ACCEPTED, provider_id=wamid)
+
+
+def _is_wamid(value: object) -> TypeGuard[str]:
+    return (
+        isinstance(value, str)
+        and 0 < len(value) <= _MAX_WAMID
+        and value.isascii()
+        and value.isprintable()
+    )
+
+
 def _is_throttled(response: httpx.Response) -> bool:
-    """Graph answers throttling with 400; the code tells."""
+    """Graph answers throttling with 400 and maintenance with 500; the code tells."""
     if response.status_code == TOO_MANY_REQUESTS:
         return True
     return (
-        response.status_code == _BAD_REQUEST
+        response.status_code >= _FIRST_ERROR
         and _error_code(_json_of(response)) in _THROTTLING_CODES
     )
 
@@ -245,7 +272,9 @@ def _is_throttled(response: httpx.Response) -> bool:
 def _error_code(content: dict[str, Any]) -> int | None:
     error = content.get("error")
     code = error.get("code") if isinstance(error, dict) else None
-    return code if isinstance(code, int) and not isinstance(code, bool) else None
+    if not isinstance(code, int) or isinstance(code, bool) or code not in _CODES:
+        return None
+    return code
 
 
 def _json_of(response: httpx.Response) -> dict[str, Any]:

@@ -213,6 +213,8 @@ def read_waiting_plan(settings: Settings, pipeline: str) -> str | None:
 # Days from now of the certificates of one sample client each, and of the one who has seven.
 _SAMPLE_DAYS = (0, 1, 6, 7, 14, 15, 29, 30, 58, 60, 61, 200, -1, -7, -20, -45)
 _SAMPLE_MANY = (3, 3, 10, 10, 20, 25, 40)
+# Who has the renewed one, and who has seven.
+_SAMPLE_LEAST = 2
 _SAMPLE_TYPES = ("e-CNPJ", "e-CPF", "e-NFe", "e-CT")
 
 
@@ -238,6 +240,10 @@ def lay_sample_certificates(settings: Settings, echo: Callable[[str], None]) -> 
             ),
             {"wanted": len(_SAMPLE_DAYS) + 2},
         ).all()
+        if len(users) < _SAMPLE_LEAST:
+            # A load that failed says so itself.
+            echo("no sample certificates: there are no clients yet")
+            return
         rows = [
             (user, days, _SAMPLE_TYPES[number % 4])
             for number, (user, days) in enumerate(zip(users, _SAMPLE_DAYS, strict=False))

@@ -11,6 +11,8 @@ import email
 import ssl
 import threading
 import warnings
+from collections.abc import Sequence
+from dataclasses import dataclass, field
 from email.message import EmailMessage
 from email.policy import default as default_policy
 from enum import StrEnum
@@ -37,6 +39,17 @@ class SmtpFault(StrEnum):
     """Answers 554 to the mail."""
     RECIPIENT = "recipient"
     """Answers 550 to a recipient."""
+    TIMEOUT = "timeout"
+    """Does not reply to a recipient: the mail was surely not sent."""
+
+
+@dataclass
+class _Planned:
+    """A fault that is still to come, to everybody or to one address."""
+
+    fault: SmtpFault
+    times_left: int
+    to: str | None = field(repr=False)
 
 
 class SmtpStandIn:
@@ -72,8 +85,7 @@ class SmtpStandIn:
         self._password = password
         self._tls_context = tls_context
         self._lock = threading.Lock()
-        self._fault: SmtpFault | None = None
-        self._faults_left = 0
+        self._planned: list[_Planned] = []
         self._messages: list[EmailMessage] = []
         self._loop: asyncio.AbstractEventLoop | None = None
         self._thread: threading.Thread | None = None
@@ -95,10 +107,18 @@ class SmtpStandIn:
         with self._lock:
             return list(self._messages)
 
-    def fail(self, fault: SmtpFault, times: int = 1) -> None:
-        """Fail this way the next so many times, then work again."""
+    def fail(self, fault: SmtpFault, times: int = 1, *, to: str | None = None) -> None:
+        """Fail this way the next so many times, then work again.
+
+        Args:
+            fault: How.
+            times: How often.
+            to: Only mails to this address, which ``REFUSE`` does not know yet; None for all. Takes
+                the place of what was planned for the same.
+        """
         with self._lock:
-            self._fault, self._faults_left = fault, times
+            self._planned = [planned for planned in self._planned if planned.to != to]
+            self._planned.append(_Planned(fault, times, to))
 
     def __enter__(self) -> SmtpStandIn:
         """Start to listen."""
@@ -185,21 +205,31 @@ class SmtpStandIn:
         )
         return AuthResult(success=right, handled=False)
 
-    def takes_fault(self, *faults: SmtpFault) -> SmtpFault | None:
-        """Return the fault that is due, if it is one of these, and count it."""
+    def takes_fault(self, *faults: SmtpFault, to: Sequence[str] = ()) -> SmtpFault | None:
+        """Return the fault that is due, if it is one of these, and count it.
+
+        Args:
+            faults: Those that can happen now.
+            to: The recipients known so far.
+        """
         with self._lock:
-            if self._fault not in faults or self._faults_left == 0:
-                return None
-            self._faults_left -= 1
-            return self._fault
+            for planned in self._planned:
+                concerned = planned.to is None or planned.to in to
+                if planned.fault in faults and planned.times_left and concerned:
+                    planned.times_left -= 1
+                    return planned.fault
+        return None
 
     async def handle_RCPT(  # noqa: N802 - aiosmtpd looks for this name
         self, server: SMTP, session: Session, envelope: Envelope, address: str, options: list[str]
     ) -> str:
         """Take a recipient."""
         del server, session
-        if self.takes_fault(SmtpFault.RECIPIENT):
+        fault = self.takes_fault(SmtpFault.RECIPIENT, SmtpFault.TIMEOUT, to=[address])
+        if fault is SmtpFault.RECIPIENT:
             return "550 5.1.1 no such mailbox"
+        if fault is SmtpFault.TIMEOUT:
+            await asyncio.Event().wait()
         envelope.rcpt_tos.append(address)
         envelope.rcpt_options.extend(options)
         return "250 OK"
@@ -210,7 +240,10 @@ class SmtpStandIn:
         """Take a mail."""
         del server, session
         fault = self.takes_fault(
-            SmtpFault.TEMPORARY, SmtpFault.PERMANENT, SmtpFault.TIMEOUT_AFTER_ACCEPTING
+            SmtpFault.TEMPORARY,
+            SmtpFault.PERMANENT,
+            SmtpFault.TIMEOUT_AFTER_ACCEPTING,
+            to=envelope.rcpt_tos,
         )
         if fault is SmtpFault.TEMPORARY:
             return "451 4.3.0 try again later"

@@ -12,7 +12,7 @@ import json
 import re
 import secrets
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 from enum import StrEnum
@@ -31,16 +31,32 @@ _PHONE = re.compile(r"\+[1-9][0-9]{6,14}")
 _USER_ID = re.compile(r"[A-Z]{2}\.[A-Za-z0-9]{1,128}")
 # What Meta refuses in a parameter: more lines than one, tabs, more than four spaces in a row.
 _BAD_PARAMETER = re.compile(r"[\n\t]| {5}")
+_KEYS = (
+    "messaging_product",
+    "recipient_type",
+    "to",
+    "recipient",
+    "type",
+    "biz_opaque_callback_data",
+    "template",
+)
+# Meta names a price beside "sent" and one of "delivered" and "read".
+_PRICING = {"billable": True, "pricing_model": "PMP", "type": "regular", "category": "utility"}
 _MAX_CALLBACK = 512
 _MAX_BUTTONS = 10
 _HANG_SECONDS = 60.0
+# How long a stop may take; every test stops one.
+_STOP_SECONDS = 0.02
 
+_PERMISSIONS = range(200, 300)
 _STATUS_OF_CODE = {
+    **dict.fromkeys(_PERMISSIONS, 403),
     0: 401,
     190: 401,
     3: 500,
     10: 403,
     368: 403,
+    130497: 403,
     131000: 500,
     131005: 403,
     131016: 500,
@@ -68,11 +84,12 @@ class WhatsAppFault(StrEnum):
 
 @dataclass(frozen=True, kw_only=True)
 class SentMessage:
-    """A message that was taken. Its repr shows no number and no text."""
+    """A message that was taken, to a number or to a user id. Its repr shows neither, nor text."""
 
     wamid: str = field(repr=False)
     attempt_id: str
-    to: str = field(repr=False)
+    to: str | None = field(repr=False)
+    recipient: str | None = field(repr=False)
     template: str
     body: tuple[str, ...] = field(repr=False)
     buttons: tuple[str, ...]
@@ -157,14 +174,15 @@ class WhatsAppStandIn:
     def press(self, attempt_id: str, index: int) -> None:
         """Let the recipient of a message press one of its buttons."""
         (message,) = [one for one in self.messages if one.attempt_id == attempt_id][:1]
-        number = message.to.removeprefix("+")
+        address = _address(message)
+        sender = {"from": address} if message.to else {"from_user_id": address}
         self._write(
             {
-                "contacts": [{"profile": {"name": "Cliente Exemplo"}, "wa_id": number}],
+                "contacts": [_contact(message)],
                 "messages": [
                     {
-                        "from": number,
-                        "id": _mint_wamid(number, is_inbound=True),
+                        **sender,
+                        "id": _mint_wamid(address, is_inbound=True),
                         "timestamp": _seconds(self._now()),
                         "type": "button",
                         "button": {"payload": message.buttons[index], "text": "Resposta"},
@@ -179,7 +197,10 @@ class WhatsAppStandIn:
         self._server = ThreadingHTTPServer((HOST, self._wanted_port), _handler_of(self))
         self._server.daemon_threads = True
         self._thread = threading.Thread(
-            target=self._server.serve_forever, name="whatsapp-stand-in", daemon=True
+            target=self._server.serve_forever,
+            args=(_STOP_SECONDS,),
+            name="whatsapp-stand-in",
+            daemon=True,
         )
         self._thread.start()
         return self
@@ -231,12 +252,16 @@ class WhatsAppStandIn:
         return 200, json.dumps(
             {
                 "messaging_product": "whatsapp",
-                "contacts": [{"input": message.to, "wa_id": message.to.removeprefix("+")}],
+                "contacts": [
+                    {"input": message.to, "wa_id": _address(message)}
+                    if message.to
+                    else {"input": message.recipient, "user_id": message.recipient}
+                ],
                 "messages": [{"id": message.wamid, "message_status": "accepted"}],
             }
         ).encode()
 
-    def _take(self, planned: list[tuple[Any, str | None]], to: str) -> Any:
+    def _take(self, planned: list[tuple[Any, str | None]], to: str | None) -> Any:
         """The next planned failure that is meant for a number; None where there is none."""
         with self._lock:
             for at, (value, number) in enumerate(planned):
@@ -250,17 +275,20 @@ class WhatsAppStandIn:
     def _tell(self, message: SentMessage) -> None:
         code = self._take(self._later, message.to)
         at = self._now()
-        statuses = [_status(message, "sent", at)]
+        statuses = [_status(message, "sent", at, pricing=_PRICING)]
+        later = at + timedelta(seconds=1)
         if code is not None:
-            failed = _status(message, "failed", at + timedelta(seconds=1))
-            failed.pop("pricing")
-            failed["errors"] = [{"code": code, "title": "failed", "message": "failed"}]
-            statuses.append(failed)
+            error = {"code": code, "title": "failed", "message": "failed"}
+            error_data = {"error_data": {"details": "as the test says"}}
+            statuses.append(_status(message, "failed", later, errors=[error | error_data]))
         else:
-            statuses.append(_status(message, "delivered", at + timedelta(seconds=1)))
+            statuses.append(_status(message, "delivered", later, pricing=_PRICING))
             if self._has_read:
                 statuses.append(_status(message, "read", at + timedelta(seconds=2)))
-        self._write({"statuses": statuses})
+        # Meta names who is known by a user id alone beside statuses, but not beside failed ones.
+        is_named = message.to is None and code is None
+        contacts = {"contacts": [_contact(message)]} if is_named else {}
+        self._write({**contacts, "statuses": statuses})
 
     def _write(self, value: dict[str, Any]) -> None:
         if self._landing is None:
@@ -305,17 +333,9 @@ def _read(content: bytes) -> SentMessage:
         raise _RefusedError(100, "Invalid JSON") from None
     if not isinstance(request, dict):
         raise _RefusedError(100, "Invalid JSON")
-    known = {
-        "messaging_product",
-        "recipient_type",
-        "to",
-        "recipient",
-        "type",
-        "biz_opaque_callback_data",
-        "template",
-    }
-    if unknown := request.keys() - known:
-        raise _RefusedError(100, f"Unexpected keys: {len(unknown)}")
+    _check_keys(request, _KEYS)
+    if request.get("recipient_type", "individual") != "individual":
+        raise _RefusedError(131009, "recipient_type is not individual")
     if request.get("messaging_product") != "whatsapp" or request.get("type") != "template":
         raise _RefusedError(131008, "messaging_product or type is missing")
     to, user_id = request.get("to"), request.get("recipient")
@@ -329,11 +349,12 @@ def _read(content: bytes) -> SentMessage:
     if not isinstance(callback, str) or len(callback) > _MAX_CALLBACK:
         raise _RefusedError(131009, "biz_opaque_callback_data is too long")
     template, body, buttons = _read_template(request.get("template"))
-    address = to or f"+{user_id}"
     return SentMessage(
-        wamid=_mint_wamid(address.removeprefix("+"), is_inbound=False),
+        wamid=_mint_wamid(to.removeprefix("+") if to else str(user_id), is_inbound=False),
         attempt_id=callback,
-        to=address,
+        to=to,
+        # Where both are given the number wins.
+        recipient=None if to else user_id,
         template=template,
         body=body,
         buttons=buttons,
@@ -341,8 +362,9 @@ def _read(content: bytes) -> SentMessage:
 
 
 def _read_template(template: object) -> tuple[str, tuple[str, ...], tuple[str, ...]]:
-    if not isinstance(template, dict) or template.keys() - {"name", "language", "components"}:
+    if not isinstance(template, dict):
         raise _RefusedError(131008, "template is missing")
+    _check_keys(template, {"name", "language", "components"})
     name, language = template.get("name"), template.get("language")
     if not isinstance(name, str) or not re.fullmatch(r"[a-z0-9_]{1,512}", name):
         raise _RefusedError(132001, "Template name does not exist in the translation")
@@ -350,12 +372,18 @@ def _read_template(template: object) -> tuple[str, tuple[str, ...], tuple[str, .
         raise _RefusedError(132001, "Template name does not exist in the translation")
     body: tuple[str, ...] = ()
     buttons: list[str] = []
-    for component in template.get("components", []):
-        parameters = component.get("parameters", []) if isinstance(component, dict) else []
-        kind = component.get("type") if isinstance(component, dict) else None
-        if kind == "body":
+    components = template.get("components", [])
+    if not isinstance(components, list):
+        raise _RefusedError(131009, "components")
+    for component in components:
+        if not isinstance(component, dict):
+            raise _RefusedError(131009, "components")
+        kind, parameters = component.get("type"), component.get("parameters")
+        if kind == "body" and isinstance(parameters, list) and not body:
+            _check_keys(component, {"type", "parameters"})
             body = tuple(_text_parameter(parameter) for parameter in parameters)
         elif kind == "button":
+            _check_keys(component, {"type", "sub_type", "index", "parameters"})
             buttons.append(_button(component, len(buttons)))
         else:
             raise _RefusedError(131009, "components")
@@ -395,19 +423,31 @@ def _button(component: dict[str, Any], index: int) -> str:
     return payload
 
 
-def _status(message: SentMessage, status: str, at: datetime) -> dict[str, Any]:
+def _check_keys(given: dict[str, Any], known: Iterable[str]) -> None:
+    """Refuse what Meta does not know, without repeating it: it may hold anything."""
+    if unknown := given.keys() - set(known):
+        raise _RefusedError(100, f"Unexpected keys: {len(unknown)}")
+
+
+def _address(message: SentMessage) -> str:
+    """The digits of the number, or the user id where there is none."""
+    return message.to.removeprefix("+") if message.to else str(message.recipient)
+
+
+def _contact(message: SentMessage) -> dict[str, Any]:
+    """Who got a message, as Meta names them beside what comes in."""
+    identity = "wa_id" if message.to else "user_id"
+    return {"profile": {"name": "Cliente Exemplo"}, identity: _address(message)}
+
+
+def _status(message: SentMessage, status: str, at: datetime, **more: Any) -> dict[str, Any]:
     return {
         "id": message.wamid,
         "status": status,
         "timestamp": _seconds(at),
-        "recipient_id": message.to.removeprefix("+"),
+        "recipient_id" if message.to else "recipient_user_id": _address(message),
         "biz_opaque_callback_data": message.attempt_id,
-        "pricing": {
-            "billable": True,
-            "pricing_model": "PMP",
-            "type": "regular",
-            "category": "utility",
-        },
+        **more,
     }
 
 
