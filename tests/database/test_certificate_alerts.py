@@ -389,3 +389,12 @@ def test_an_expiry_before_the_issue_is_skipped_and_told_to_staff(world: AlertWor
     assert world.calls == []
     assert world.steps(bad)[7] == "skipped"
     assert len(world.mailbox.mails) == 1
+
+
+def test_dates_that_cannot_be_silence_no_sibling(world: AlertWorld) -> None:
+    ana = world.client()
+    service = world.service(ana)
+    due = world.certificate(ana, in_days(7), service_id=service)
+    world.certificate(ana, in_days(12), service_id=service, issued_on=in_days(30))
+    world.run(TODAY)
+    assert world.told(due) == ["whatsapp"]

@@ -225,7 +225,12 @@ def pair_successors(group: Sequence[Issued]) -> Pairing:
     Args:
         group: Certificates of one service, client and type.
     """
-    stands = [one for one in group if one.status not in {"revoked", "pending"}]
+    stands = [
+        one
+        for one in group
+        # Dates that cannot be are nobody's successor, and are shown to staff whatever stands beside.
+        if one.status not in {"revoked", "pending"} and one.expires_at >= one.issued_at
+    ]
     stands.sort(key=lambda one: (one.expires_at, one.issued_at, one.certificate_id))
     newer = sorted(stands, key=lambda one: (one.issued_at, one.expires_at, one.certificate_id))
     taken: set[UUID] = set()
