@@ -228,7 +228,7 @@ def pair_successors(group: Sequence[Issued]) -> Pairing:
     stands = [
         one
         for one in group
-        # Dates that cannot be are nobody's successor, and are shown to staff whatever stands beside.
+        # Dates that cannot be are nobody's successor, and are shown to staff in any case.
         if one.status not in {"revoked", "pending"} and one.expires_at >= one.issued_at
     ]
     stands.sort(key=lambda one: (one.expires_at, one.issued_at, one.certificate_id))
