@@ -84,6 +84,9 @@ def evaluate(
     with psycopg_connection(connection).cursor(row_factory=namedtuple_row) as named:
         cursor: psycopg.Cursor[Any] = named  # a named tuple of any fields
         before = None if everything else _read_watermark(cursor, policy, on)
+        if before == on and not _has_changes(cursor):
+            # The steps of a date change with the date, the policy and what is written alone.
+            return Evaluated(recorded=0, settled={}, touched=frozenset(), lapsed_before=0)
         lapsed_before = _find_candidates(cursor, policy, calendar, on, before, everything)
         replaced, maybe = _pair(cursor)
         parameters = {
@@ -123,7 +126,10 @@ def forget_changes(connection: Connection) -> None:
     before certificates would meet it head on.
     """
     with psycopg_connection(connection).cursor() as cursor:
-        cursor.execute(_SQL["forget_changes"])
+        # Not there where the evaluation found nothing to look at.
+        cursor.execute("select to_regclass('pg_temp.alert_changes') is not null")
+        if (cursor.fetchone() or (False,))[0]:
+            cursor.execute(_SQL["forget_changes"])
 
 
 def _read_watermark(cursor: psycopg.Cursor[Any], policy: AlertPolicy, on: date) -> date | None:
@@ -140,6 +146,12 @@ def _read_watermark(cursor: psycopg.Cursor[Any], policy: AlertPolicy, on: date) 
             "looked at in a dry run"
         )
     return last if noted["digest"] == policy.digest else None
+
+
+def _has_changes(cursor: psycopg.Cursor[Any]) -> bool:
+    cursor.execute(_SQL["has_changes"])
+    row = cursor.fetchone()
+    return bool(row and row.has_any)
 
 
 def _find_candidates(

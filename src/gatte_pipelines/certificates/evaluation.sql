@@ -10,6 +10,11 @@ values ('certificate_alerts', 'evaluated', %(value)s, pipeline.clock())
 on conflict (pipeline, name) do update
     set value = excluded.value, updated_at = excluded.updated_at;
 
+-- name: has_changes
+select exists(
+    select from pipeline.certificate_changes
+) as has_any;
+
 -- name: create_windows
 -- The current step by type, audience and date of expiry, and the steps that it overtook.
 create temporary table alert_windows (
