@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import contextlib
 import ipaddress
+import socketserver
 import ssl
+import threading
 from collections.abc import Callable, Iterator
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
@@ -252,6 +255,58 @@ def test_a_refused_password_and_an_untrusted_certificate_stop_the_channel(
         "refused",
         True,
     )
+
+
+@contextlib.contextmanager
+def replying(replies: dict[str, str]) -> Iterator[str]:
+    """A server that says 250 to every command but these; the greeting is the command ``""``."""
+
+    class Conversation(socketserver.StreamRequestHandler):
+        def handle(self) -> None:
+            command = ""
+            while True:
+                self.wfile.write(f"{replies.get(command, '250 ok')}\r\n".encode())
+                line = self.rfile.readline()
+                if not line:
+                    return
+                command = line.decode()[:4].strip().upper()
+
+    with socketserver.ThreadingTCPServer(("127.0.0.1", 0), Conversation) as server:
+        server.daemon_threads = True
+        thread = threading.Thread(target=server.serve_forever, args=(0.02,))
+        thread.start()
+        try:
+            yield f"smtp://127.0.0.1:{server.server_address[1]}"
+        finally:
+            server.shutdown()
+            thread.join()
+
+
+GREETING = {"": "220 hello"}
+
+
+@pytest.mark.parametrize(
+    ("replies", "code", "stops"),
+    [
+        ({"": "554 your address is blocked"}, 554, True),
+        (GREETING | {"EHLO": "550 no", "HELO": "550 no"}, 550, True),
+        (GREETING | {"MAIL": "550 no such sender"}, 550, True),
+        (GREETING | {"RCPT": "550 no such mailbox"}, 550, False),
+        (GREETING | {"DATA": "554 not this one"}, 554, False),
+    ],
+)
+def test_a_refusal_that_meets_every_mail_stops_the_channel_and_one_of_a_mail_does_not(
+    replies: dict[str, str], code: int, *, stops: bool
+) -> None:
+    with replying(replies) as url:
+        result = delivered(url)
+    assert (result.outcome, result.error_code, result.stops_channel) == (FAILED, code, stops)
+
+
+def test_a_server_that_knows_no_way_to_log_in_of_ours_stops_the_channel() -> None:
+    with replying(GREETING | {"EHLO": "250-hello\r\n250 AUTH XOAUTH2"}) as url:
+        result = delivered(url.replace("://", "://ops:s3nha@"))
+    assert (result.outcome, result.stops_channel) == (FAILED, True)
 
 
 def test_a_delivery_cut_off_after_its_text_is_unknown_over_tls_too(

@@ -234,6 +234,14 @@ def test_settings_that_cannot_be_used_are_refused() -> None:
         WhatsAppSender("https://graph.example.com/v25.0", "../1", "x" * 20)
 
 
+@pytest.mark.parametrize("token", ["", "segredo-ç", "segredo\n", "seg redo"])
+def test_a_token_that_no_header_can_hold_is_refused_without_being_shown(token: str) -> None:
+    with pytest.raises(ConfigurationError) as refused:
+        WhatsAppSender("https://graph.example.com/v25.0", "1", token)
+    assert str(refused.value) == "GATTE_WHATSAPP_TOKEN must be ASCII without spaces"
+    assert refused.value.__context__ is None
+
+
 def test_nothing_shows_a_number_a_name_or_the_token(
     stand_in: WhatsAppStandIn, sender: WhatsAppSender
 ) -> None:

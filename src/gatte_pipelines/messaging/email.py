@@ -304,9 +304,9 @@ def _judge_smtp(exc: smtplib.SMTPException, *, has_text_left: bool) -> _Failure:
             outcome=Outcome.FAILED,
             reason="token" if isinstance(exc, smtplib.SMTPAuthenticationError) else "refused",
             error_code=code,
-            # A refused password or sender is refused for every mail.
-            stops_channel=isinstance(error, ConfigurationError)
-            or isinstance(exc, smtplib.SMTPSenderRefused),
+            # Beside a recipient only the text is of this mail; any other refusal, from the greeting
+            # to the sender, meets every mail.
+            stops_channel=not isinstance(exc, smtplib.SMTPDataError),
         )
     return _Failure(error, result)
 

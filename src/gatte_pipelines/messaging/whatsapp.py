@@ -42,6 +42,7 @@ _FIRST_ERROR, _FIRST_SERVER_ERROR = 400, 500
 # Of these a moment helps; the limit on one user takes longer, and is waited for once.
 _THROTTLING_CODES = frozenset({4, 80007, 130429, 131057})
 _REPEATS = RetryPolicy(max_attempts=4, max_total_seconds=45.0, base_delay_seconds=1.0)
+_TOKEN = re.compile(r"[!-~]+")
 _PHONE = re.compile(r"\+[1-9][0-9]{6,14}")
 _TAKEN = frozenset({"accepted", "held_for_quality_assessment"})
 # What the ledger keeps of them is a number of PostgreSQL's and plain text.
@@ -83,7 +84,7 @@ class WhatsAppSender:
         repeats: Bounds of the repeats where a limit refused a call.
 
     Raises:
-        ConfigurationError: The address cannot be used.
+        ConfigurationError: The address, the number's id or the token cannot be used.
     """
 
     def __init__(
@@ -108,6 +109,9 @@ class WhatsAppSender:
             )
         if not re.fullmatch(r"[0-9]{1,32}", phone_number_id):
             raise ConfigurationError("GATTE_WHATSAPP_PHONE_NUMBER_ID must be digits")
+        # httpx would refuse it with an error that repeats the whole header.
+        if not _TOKEN.fullmatch(token):
+            raise ConfigurationError("GATTE_WHATSAPP_TOKEN must be ASCII without spaces")
         register_secret(token)
         self._path = f"/{phone_number_id}/messages"
         self._sleep = sleep
