@@ -174,7 +174,8 @@ def _judge_statuses(row: Any) -> tuple[str, SendResult | None]:
     if row.delivered_at is not None:
         return ("read" if row.is_read else "delivered"), None
     if row.has_failed:
-        return "failed", classify(row.error_code or NOT_DELIVERED, http_status=None)
+        code = NOT_DELIVERED if row.error_code is None else row.error_code
+        return "failed", classify(code, http_status=None)
     return "accepted", None
 
 
