@@ -110,6 +110,7 @@ class AlertWorld:
     def __init__(self, database: TestDatabase, policy: AlertPolicy = POLICY) -> None:
         self.database = database
         self.policy = policy
+        self.calendar = CALENDAR
         self.whatsapp = FakeChannel("whatsapp")
         self.email = FakeChannel("email")
         self.mailbox = FakeMailbox()
@@ -287,7 +288,7 @@ class AlertWorld:
             connection,
             policy=self.policy,
             recipients=Recipients(addresses={}, default=(STAFF,)),
-            calendar=CALENDAR,
+            calendar=self.calendar,
             channels=channels,
             mail=self.mailbox if "email" in channels else None,
             message_id_of=message_id_of,

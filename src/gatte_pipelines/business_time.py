@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from datetime import date, datetime, time, timedelta
+from importlib.metadata import version
 from zoneinfo import ZoneInfo
 
 from gatte_pipelines.errors import ConfigurationError
@@ -50,6 +51,8 @@ class BusinessCalendar:
             raise ConfigurationError(
                 "GATTE_HOLIDAY_STATE must be a Brazilian state in two capital letters, such as SP"
             ) from None
+        self.identity = f"{state} {version('holidays')}"
+        """Which calendar this is: another one may have other days."""
 
     def is_business_day(self, day: date) -> bool:
         """Whether people work on a day."""

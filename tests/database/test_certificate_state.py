@@ -7,6 +7,7 @@ from datetime import date, timedelta
 import pytest
 from sqlalchemy import text
 
+from gatte_pipelines.business_time import BusinessCalendar
 from gatte_pipelines.certificates import state
 from gatte_pipelines.certificates.state import Refreshed, refresh
 from tests.certificates import AlertWorld, at
@@ -228,3 +229,14 @@ def test_a_certificate_that_was_deleted_is_told_nobody(world: AlertWorld) -> Non
     world.run("2026-03-16")
     assert world.calls == []
     assert set(world.steps(due).values()) == {"skipped", "superseded"}
+
+
+def test_another_calendar_loses_no_step(world: AlertWorld) -> None:
+    # Step 30 falls on 9 July: a holiday in São Paulo, a business day in Rio.
+    due = world.certificate(world.client(), "2026-08-08")
+    world.run("2026-07-09")
+    assert world.told(due) == []
+    world.calendar = BusinessCalendar("RJ")
+    world.run("2026-07-10")
+    assert world.told(due) == ["whatsapp"]
+    assert world.steps(due)[30] == "told"

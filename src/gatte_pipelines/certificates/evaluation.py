@@ -81,9 +81,11 @@ def evaluate(
         ConfigurationError: A later date was evaluated already.
     """
     on = business_date(as_of)
+    # Another policy or calendar gives other steps to dates that were looked at before.
+    digest = f"{policy.digest} {calendar.identity}"
     with psycopg_connection(connection).cursor(row_factory=namedtuple_row) as named:
         cursor: psycopg.Cursor[Any] = named  # a named tuple of any fields
-        before = None if everything else _read_watermark(cursor, policy, on)
+        before = None if everything else _read_watermark(cursor, digest, on)
         if before == on and not _has_changes(cursor):
             # The steps of a date change with the date, the policy and what is written alone.
             return Evaluated(recorded=0, settled={}, touched=frozenset(), lapsed_before=0)
@@ -108,7 +110,7 @@ def evaluate(
         cursor.execute(_SQL["find_changed_certificates"])
         touched.update(row.certificate_id for row in cursor.fetchall())
         if not everything:
-            value = json.dumps({"date": on.isoformat(), "digest": policy.digest})
+            value = json.dumps({"date": on.isoformat(), "digest": digest})
             cursor.execute(_SQL["write_watermark"], {"value": value})
     recorded = settled.pop("due", 0)
     return Evaluated(
@@ -132,8 +134,8 @@ def forget_changes(connection: Connection) -> None:
             cursor.execute(_SQL["forget_changes"])
 
 
-def _read_watermark(cursor: psycopg.Cursor[Any], policy: AlertPolicy, on: date) -> date | None:
-    """The date of the last evaluation, where it was under the same policy."""
+def _read_watermark(cursor: psycopg.Cursor[Any], digest: str, on: date) -> date | None:
+    """The date of the last evaluation, where it was under the same policy and calendar."""
     cursor.execute(_SQL["read_watermark"])
     row = cursor.fetchone()
     if row is None:
@@ -145,7 +147,7 @@ def _read_watermark(cursor: psycopg.Cursor[Any], policy: AlertPolicy, on: date) 
             f"certificates were evaluated for {last} already; an earlier date can only be "
             "looked at in a dry run"
         )
-    return last if noted["digest"] == policy.digest else None
+    return last if noted["digest"] == digest else None
 
 
 def _has_changes(cursor: psycopg.Cursor[Any]) -> bool:
