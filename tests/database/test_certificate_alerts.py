@@ -398,3 +398,45 @@ def test_dates_that_cannot_be_silence_no_sibling(world: AlertWorld) -> None:
     world.certificate(ana, in_days(12), service_id=service, issued_on=in_days(30))
     world.run(TODAY)
     assert world.told(due) == ["whatsapp"]
+
+
+@pytest.mark.parametrize("hour", ["08:30", "13:00"])
+def test_a_failure_after_a_renewal_writes_to_nobody_again(world: AlertWorld, hour: str) -> None:
+    client = world.client(email="ana@example.com")
+    service = world.service(client)
+    old = world.certificate(client, "2026-03-25", service_id=service)
+    world.run("2026-03-10")
+    world.certificate(client, "2027-03-20", service_id=service, issued_on="2026-03-10")
+    world.run("2026-03-11")
+    if hour != "08:30":
+        world.run("2026-03-12")
+    world.status(world.whatsapp.calls[0], "failed", at("2026-03-12", "08:00"), code=131026)
+    world.run("2026-03-12", hour)
+    assert world.told(old) == ["whatsapp"]
+    assert world.steps(old)[15] == "renewed"
+
+
+def test_a_failure_of_a_step_that_was_overtaken_today_is_told_no_more(world: AlertWorld) -> None:
+    client = world.client(email="ana@example.com")
+    certificate = world.certificate(client, "2026-03-25")
+    world.run("2026-03-09")  # 16 days before: the step of 30
+    world.run("2026-03-10")
+    assert world.told(certificate) == ["whatsapp", "whatsapp"]
+    world.status(world.whatsapp.calls[0], "failed", at("2026-03-10", "12:00"), code=131026)
+    world.run("2026-03-10", "13:00")
+    assert world.told(certificate) == ["whatsapp", "whatsapp"]
+    assert world.steps(certificate)[30] == "superseded"
+
+
+def test_a_run_in_quiet_hours_leaves_everything_to_the_next(database: TestDatabase) -> None:
+    world = AlertWorld(database)
+    world.certificate(world.client(), "2026-11-28")
+    assert world.run("2026-11-20").reason == "quiet_hours"
+    for table in ("certificate_steps", "renewal_leads", "plans"):
+        assert world.rows(f"select 1 from pipeline.{table}") == []  # noqa: S608 - names of ours
+    assert world.run("2026-11-23").reason == "first_run"
+    world.run("2026-11-23", approve=world.plan_id())
+    (digest,) = [
+        mail.text for mail in world.mailbox.mails if mail.text.startswith("Certificados a vencer")
+    ]
+    assert "Leads de renovação" in digest or "leads de renovação" in digest.lower()

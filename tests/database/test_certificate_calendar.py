@@ -61,7 +61,7 @@ class Scenario:
     run_days: tuple[int, ...]
     second_run: str
     answers: tuple[str, ...]
-    later: tuple[str, ...]
+    later: tuple[tuple[str, int], ...]
     events: tuple[Event, ...]
 
 
@@ -101,7 +101,11 @@ def scenarios(draw: st.DrawFn) -> Scenario:
         later=tuple(
             draw(
                 st.lists(
-                    st.sampled_from(("none", "delivered", "delivered", "failed")),
+                    st.tuples(
+                        st.sampled_from(("none", "delivered", "delivered", "failed")),
+                        # Runs until it comes: what failed days later meets another state of things.
+                        st.integers(1, 4),
+                    ),
                     min_size=1,
                     max_size=8,
                 )
@@ -137,7 +141,7 @@ def scenario_of(
         run_days=(0, 1, 2, 3, 10, 11, 16, 17),
         second_run=second_run,
         answers=answers,
-        later=("none",),
+        later=(("none", 1),),
         events=events,
     )
 
@@ -148,8 +152,8 @@ def answer_of(scenario: Scenario, client: int, channel: str, number: int) -> str
     return scenario.answers[at_ % len(scenario.answers)]
 
 
-def later_of(scenario: Scenario, client: int, number: int) -> str:
-    """What a status says later of the nth WhatsApp call to a client."""
+def later_of(scenario: Scenario, client: int, number: int) -> tuple[str, int]:
+    """What a status says later of the nth WhatsApp call to a client, and after how many runs."""
     return scenario.later[(client + number) % len(scenario.later)]
 
 
@@ -206,8 +210,9 @@ class Oracle:
 
     def _read_statuses(self) -> None:
         for message in self.messages:
-            later = message.pop("later", "none")
-            if later == "none" or message["channel"] != "whatsapp":
+            later, runs = message.get("later", ("none", 0))
+            message["later"] = (later, runs - 1)
+            if later == "none" or runs != 1 or message["channel"] != "whatsapp":
                 continue
             for step in message["steps"]:
                 mine = step.attempts["whatsapp"]
@@ -367,7 +372,7 @@ class Stage:
         self.told: list[Told] = []
         self.counts: dict[tuple[int, str], int] = defaultdict(int)
         self.now = at(START)
-        self.pending: list[tuple[Call, str]] = []
+        self.pending: list[tuple[Call, str, int]] = []
         for channel in (world.whatsapp, world.email):
             channel.answer = self._answer
 
@@ -395,8 +400,10 @@ class Stage:
     def _run(self, on: date, hour: str) -> None:
         self.now = at(on, hour)
         pending, self.pending = self.pending, []
-        for call, later in pending:
-            if later != "none":
+        for call, later, runs in pending:
+            if runs > 1:
+                self.pending.append((call, later, runs - 1))
+            elif later != "none":
                 self.world.status(call, later, self.now - timedelta(minutes=1), code=131026)
         self.world.run(on, hour)
         self.oracle.run(self.now)
@@ -410,7 +417,7 @@ class Stage:
         self.told.append((self.now, client, call.channel, certificates))
         result = Outcome(answer_of(self.scenario, client, call.channel, number))
         if call.channel == "whatsapp" and result in {Outcome.ACCEPTED, Outcome.UNKNOWN}:
-            self.pending.append((call, later_of(self.scenario, client, number)))
+            self.pending.append((call, *later_of(self.scenario, client, number)))
         return SendResult(outcome=result, reason="" if result == "accepted" else "undeliverable")
 
     # -- what happens
@@ -511,6 +518,18 @@ def _order(told: Told) -> Any:
     return (when, client, channel, sorted(certificates))
 
 
+# A renewal that was evaluated already, and only then the failure of the message before it.
+FAILED_AFTER_RENEWAL = Scenario(
+    has_email=(True,),
+    certs=(Cert(client=0, expires_in=15, shares_service=True),),
+    run_days=(0, 1, 2, 3),
+    second_run="",
+    answers=("accepted",),
+    later=(("failed", 2),),
+    events=(Event(day=0, kind="renewed_by_another", target=0),),
+)
+
+
 @hypothesis.settings(
     max_examples=EXAMPLES,
     deadline=None,
@@ -524,6 +543,7 @@ def _order(told: Told) -> Any:
     scenario=scenario_of(("accepted",), siblings=5, events=(Event(0, "renewed_by_another", 0),))
 )
 @given(scenario=scenarios())
+@example(scenario=FAILED_AFTER_RENEWAL)
 def test_whatever_the_calendar_the_engine_tells_what_the_oracle_tells(
     make_database: Callable[..., AbstractContextManager[TestDatabase]],
     scenario: Scenario,

@@ -165,6 +165,14 @@ class CertificateAlerts:
         state.refresh(self._connection, as_of=report.as_of)
         with open_transaction(self._driver, report.as_of) as cursor:
             followed = ledger.follow(cursor, self._policy)
+        if not is_open(self._policy, self._calendar, report.as_of):
+            # Nothing is written down: what is told must be what this ledger says was found.
+            with open_transaction(self._driver, report.as_of, rehearses=True) as cursor:
+                waiting = len(self._evaluate(cursor, report).steps)
+            report.received = waiting
+            _leave(report, Counter({QUIET_HOURS: waiting}))
+            report.outcome, report.reason = Outcome.SKIPPED, QUIET_HOURS
+            return
         if approve is None:
             plan, found = None, self._evaluate_unless_much(report)
         else:
@@ -172,10 +180,6 @@ class CertificateAlerts:
         if found is None:
             return
         self._count(report, found, followed.answered_steps)
-        if not is_open(self._policy, self._calendar, report.as_of):
-            _leave(report, Counter({QUIET_HOURS: len(found.steps)}))
-            report.outcome, report.reason = Outcome.SKIPPED, QUIET_HOURS
-            return
         self._tell(report, found, plan)
         if not report.received:
             report.outcome, report.reason = Outcome.SKIPPED, "nothing_to_do"
@@ -202,11 +206,10 @@ class CertificateAlerts:
         try:
             with open_transaction(self._driver, report.as_of) as cursor:
                 found = self._evaluate(cursor, report)
-                if is_open(self._policy, self._calendar, report.as_of):
-                    groups = self._groups(report, found.of_clients, found.attempts)
-                    reason = self._much(cursor, groups)
-                    if reason:
-                        raise _TooMuchError(groups, reason)
+                groups = self._groups(report, found.of_clients, found.attempts)
+                reason = self._much(cursor, groups)
+                if reason:
+                    raise _TooMuchError(groups, reason)
                 self._make_leads(cursor, found)
                 forget_changes(self._connection)
         except _TooMuchError as much:

@@ -87,7 +87,7 @@ def evaluate(
         cursor: psycopg.Cursor[Any] = named  # a named tuple of any fields
         before = None if everything else _read_watermark(cursor, digest, on)
         if before == on and not _has_changes(cursor):
-            # The steps of a date change with the date, the policy and what is written alone.
+            # The steps of a date change with the date, the policy, what is written and what failed.
             return Evaluated(recorded=0, settled={}, touched=frozenset(), lapsed_before=0)
         lapsed_before = _find_candidates(cursor, policy, calendar, on, before, everything)
         replaced, maybe = _pair(cursor)

@@ -11,9 +11,17 @@ on conflict (pipeline, name) do update
     set value = excluded.value, updated_at = excluded.updated_at;
 
 -- name: has_changes
-select exists(
-    select from pipeline.certificate_changes
-) as has_any;
+-- What was written, or was reopened since its message failed after all.
+select
+    exists (
+        select from pipeline.certificate_changes
+    )
+    or exists (
+        select from pipeline.certificate_steps as s
+        inner join pipeline.certificate_attempts as a on s.step_id = a.step_id
+        inner join pipeline.alert_messages as m on a.attempt_id = m.attempt_id
+        where s.state = 'due' and m.state = 'failed'
+    ) as has_any;
 
 -- name: create_windows
 -- The current step by type, audience and date of expiry, and the steps that it overtook.
@@ -229,8 +237,9 @@ where f.status in ('valid', 'expired') and f.expires_at >= '1900-01-01'
 on conflict (certificate_id) do nothing;
 
 -- name: find_groups
--- All certificates of the groups of the candidates and of open steps that were changed, where there
--- is more than one. Years that Python has not are moved to where its calendar still has room.
+-- All certificates of the groups of the candidates, where there is more than one; and of steps
+-- that are open after a failure, whose renewal may have been evaluated while they were told.
+-- Years that Python has not are moved to where its calendar still has room.
 select
     f.service_id,
     f.user_id,
@@ -244,11 +253,21 @@ select
     ) as expiries,
     array_agg(f.status::text order by f.id) as statuses
 from (
-    select distinct
+    select
         c.service_id,
         c.user_id,
         c.type
     from alert_candidates as c
+    union
+    select
+        h.service_id,
+        h.user_id,
+        h.type::text
+    from pipeline.certificate_steps as s
+    inner join pipeline.certificate_attempts as a on s.step_id = a.step_id
+    inner join pipeline.alert_messages as m on a.attempt_id = m.attempt_id
+    inner join certificates as h on s.certificate_id = h.id
+    where s.state = 'due' and m.state = 'failed'
 ) as g
 inner join certificates as f
     on g.service_id = f.service_id and g.user_id = f.user_id and g.type = f.type::text
