@@ -41,16 +41,17 @@ class BusinessCalendar:
     def __init__(self, state: str) -> None:
         import holidays  # noqa: PLC0415 - half a second, for those who need a calendar
 
+        refusal = ConfigurationError(
+            "GATTE_HOLIDAY_STATE must be a Brazilian state in two capital letters, such as SP"
+        )
+        if len(state) != _STATE_LETTERS:  # the library also knows names
+            raise refusal
         try:
-            if len(state) != _STATE_LETTERS:  # the library also knows names
-                raise NotImplementedError
             self._holidays = holidays.country_holidays(
                 "BR", subdiv=state, categories=("public", "optional")
             )
         except NotImplementedError:
-            raise ConfigurationError(
-                "GATTE_HOLIDAY_STATE must be a Brazilian state in two capital letters, such as SP"
-            ) from None
+            raise refusal from None
         self.identity = f"{state} {version('holidays')}"
         """Which calendar this is: another one may have other days."""
 
