@@ -128,6 +128,7 @@ def assert_same_as_clean(
         assert_same_dump(canonical_dump(owner), clean_dump(make_database, paths))
 
 
+@pytest.mark.long
 def test_eight_loaders_of_the_same_files_end_as_one_clean_run(
     make_database: MakeDatabase, database: TestDatabase, tmp_path: Path
 ) -> None:

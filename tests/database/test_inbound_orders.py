@@ -229,7 +229,7 @@ _one_database = settings(
 
 
 @given(stream=streams())
-@settings(_one_database, max_examples=60)
+@settings(_one_database, max_examples=25)
 def test_order_duplicates_and_split_leave_no_trace(loading: Loading, stream: Stream) -> None:
     assert_same_however_it_arrives(loading, stream)
 

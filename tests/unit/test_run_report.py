@@ -46,6 +46,11 @@ OF_PRIVACY = {
 
 # Read from columns, given by policies and channels, or returned, not set.
 OF_CERTIFICATES = {
+    "channel_unreachable",
+    "maintenance",
+    "not_before_24h",
+    "outside_window",
+    "recipient_refused",
     "account",
     "anonymized",
     "answered",
