@@ -66,17 +66,20 @@ down: setup  ## stop what make up started
 # Coverage may only rise: raise the floor when it has.
 COVERAGE := --cov --cov-report=term:skip-covered --cov-fail-under=80
 PYTEST := $(BIN)/python -m pytest
+# Half of a core would be idle with one. In what groups tests go to workers stands in tests/conftest.py.
+WORKERS ?= 2
+PARALLEL := --numprocesses=$(WORKERS) --dist=loadgroup --no-loadscope-reorder
 
 ifeq ($(strip $(PG)),)
 test: setup  ## run the tests (PG=15: the database tests on Debian's PostgreSQL 15)
-	$(PYTEST) -m "not long and not browser" $(COVERAGE) $(PYTEST_ARGS)
+	$(PYTEST) $(PARALLEL) -m "not long and not browser" $(COVERAGE) $(PYTEST_ARGS)
 else
 test: setup postgres
-	GATTE_TEST_PG=$(PG) $(PYTEST) -m "not long" tests/database $(PYTEST_ARGS)
+	GATTE_TEST_PG=$(PG) $(PYTEST) $(PARALLEL) -m "not long" tests/database $(PYTEST_ARGS)
 endif
 
 test-long: setup  ## also the kills, the many-example properties and the browser
-	GATTE_TEST_PROFILE=explore $(PYTEST) --timeout=3600 $(PYTEST_ARGS)
+	GATTE_TEST_PROFILE=explore $(PYTEST) $(PARALLEL) --timeout=3600 $(PYTEST_ARGS)
 
 # RUNLEVEL=1 keeps the package from starting a server: the tests start their own.
 postgres:

@@ -33,6 +33,18 @@ def pytest_configure(config: pytest.Config) -> None:
     sys.addaudithook(_refuse_network)
 
 
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Tell pytest-xdist what stays together, and let what takes longest begin.
+
+    All flow runs share one Prefect server, and a file its fixtures.
+    """
+    for item in items:
+        folder, file = item.path.parent, item.path
+        shared = folder if folder.name == "flows" else file
+        item.add_marker(pytest.mark.xdist_group(str(shared.relative_to(REPOSITORY / "tests"))))
+    items.sort(key=lambda item: item.path.parent.name != "flows")
+
+
 # The unit test that runs now, if one does.
 _guarded: list[str] = []
 

@@ -179,6 +179,15 @@ CATALOGUE: dict[str, dict[str, Kind]] = {
     "pipeline.certificate_answers": {"answer": _PLAIN},
     "pipeline.renewal_leads": {},
     "pipeline.certificate_changes": {"type": _PLAIN},
+    "pipeline.quality_results": {
+        "check_name": _PLAIN,
+        "table_name": _PLAIN,
+        "severity": _PLAIN,
+        "state": _PLAIN,
+        "failed_keys": _PLAIN,  # ids of rows
+        "detail": _PLAIN,  # counts, and names of columns and types
+    },
+    "pipeline.table_volumes": {"table_name": _PLAIN},
 }
 """Kind of each text, varchar, json and bytea column, by ``schema.table`` and column."""
 

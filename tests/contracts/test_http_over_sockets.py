@@ -56,7 +56,10 @@ class Server:
 
     def _serve(self) -> None:
         while True:
-            connection, _ = self._listening.accept()
+            try:
+                connection, _ = self._listening.accept()
+            except OSError:  # closed between two connections
+                return
             with connection:
                 if self.released.is_set():
                     return

@@ -48,6 +48,7 @@ def test_the_baseline_alone_lacks_only_additions(database: TestDatabase) -> None
         "conversations_one_open_per_user_key",
         "messages_with_content_idx",
         "users_created_at_idx",
+        "users_login_token_idx",
         "tickets_conversation_id_idx",
         "leads_user_id_idx",
         "appointments_user_id_idx",

@@ -17,7 +17,7 @@ from sqlalchemy import text
 
 from gatte_pipelines.database import embedded
 from gatte_pipelines.database.engine import connect, make_engine
-from gatte_pipelines.errors import ConfigurationError
+from gatte_pipelines.errors import ConfigurationError, RetryableError
 
 # Starts the server, says so, and goes on until its standard input ends.
 _USER = """
@@ -174,6 +174,23 @@ def test_the_server_is_durable_reachable_by_socket_only_and_logs_no_rows(home: P
             with pytest.raises(Exception, match="invalid input"):
                 connection.execute(text("select 'segredo-900001234'::int"))
     assert "900001234" not in (home / "postgres" / "log").read_text()
+
+
+def test_a_home_that_was_closed_meanwhile_keeps_no_server_running(home: Path) -> None:
+    """A server that runs as another user is stopped by it, through the folders above its data."""
+    with embedded.start(home):
+        home.chmod(0o700)
+    assert _servers(home) == []
+
+
+def test_a_server_that_does_not_stop_is_told(home: Path) -> None:
+    with embedded.start(home):
+        without_programs = embedded._Cluster(
+            (home / "postgres").resolve(), home / "nothing" / "bin"
+        )
+        with pytest.raises(RetryableError, match="did not stop"):
+            without_programs.stop()
+    assert _servers(home) == []
 
 
 def test_a_nested_start_of_the_same_home_shares_the_server(home: Path) -> None:

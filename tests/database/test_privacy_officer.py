@@ -601,6 +601,8 @@ def test_both_files_are_for_their_owner_only_whatever_the_umask(
     office: Office, tmp_path: Path
 ) -> None:
     folder = tmp_path / "home" / "officer_reports"
+    folder.parent.mkdir()
+    folder.parent.chmod(0o711)
     before = os.umask(0)
     try:
         paths = [*save_document(office.report(), folder), *save_document(office.kit(), folder)]
@@ -614,6 +616,8 @@ def test_both_files_are_for_their_owner_only_whatever_the_umask(
     ]
     assert {stat.S_IMODE(path.stat().st_mode) for path in paths} == {0o600}
     assert stat.S_IMODE(folder.stat().st_mode) == 0o700
+    # Others have their files there too: the embedded PostgreSQL runs as a user of its own.
+    assert stat.S_IMODE(folder.parent.stat().st_mode) == 0o711
     assert sorted(path.name for path in folder.iterdir()) == sorted(path.name for path in paths)
     assert paths[0].read_text("utf-8") == to_markdown(office.report())
 

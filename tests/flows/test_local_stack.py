@@ -14,7 +14,14 @@ import pytest
 
 from gatte_pipelines.errors import ConfigurationError, RetryableError
 from gatte_pipelines.sandbox import local_stack
-from gatte_pipelines.sandbox.local_stack import LocalStack, down, free_port, print_contents, up
+from gatte_pipelines.sandbox.local_stack import (
+    LocalStack,
+    down,
+    free_port,
+    print_contents,
+    run_once,
+    up,
+)
 from gatte_pipelines.sandbox.local_stack_api import FlowRun, PrefectApi
 from gatte_pipelines.sandbox.local_stack_processes import (
     RECORD,
@@ -176,6 +183,15 @@ def restarted(home: Path, before: StackRecord) -> bool:
             for name, process in now.processes.items()
         )
     )
+
+
+@pytest.mark.long
+@pytest.mark.timeout(600)
+def test_every_flow_once_ends_well_and_leaves_nothing_running(home: Path) -> None:
+    """What `make run` does."""
+    lines: list[str] = []
+    assert run_once(Settings(home=home), lines.append) == 0, lines
+    assert processes_of(home) == {}
 
 
 @pytest.mark.long

@@ -35,6 +35,7 @@ SERVER_VERSION = 18
 START_TIMEOUT_SECONDS = 120
 # The system's limit for the path of a unix socket is 107 bytes (104 on macOS).
 MAX_SOCKET_FOLDER_BYTES = 85
+TAIL_LINES = 6
 # PostgreSQL refuses to run as root; where root runs us, this system user runs it.
 SYSTEM_USER = "pgserver"
 
@@ -114,7 +115,8 @@ class _Cluster:
         except (OSError, subprocess.SubprocessError) as error:
             raise RetryableError(
                 f"the embedded PostgreSQL did not start ({type(error).__name__}); "
-                f"see {self._output} and {self._folder / 'log'}"
+                f"see {self._output} and {self._folder / 'log'}, which end with:\n"
+                f"{_tail(self._output)}\n{_tail(self._folder / 'log')}"
             ) from None
 
     def _ensure_made(self) -> None:
@@ -172,11 +174,22 @@ class _Cluster:
         return socket_folder
 
     def stop(self) -> None:
-        """Stop the server; one that is gone already is no error."""
+        """Stop the server; one that is gone already is no error.
+
+        Raises:
+            RetryableError: It still runs.
+        """
         try:
+            if self._user:
+                # Someone may have closed a folder above it meanwhile.
+                self._let_system_user_in()
             self._run("pg_ctl", "-D", str(self._folder), "-m", "fast", "-w", "stop")
-        except (OSError, subprocess.SubprocessError):
-            return
+        except (OSError, subprocess.SubprocessError) as error:
+            if _answers(self._socket_folder()):
+                raise RetryableError(
+                    f"the embedded PostgreSQL did not stop ({type(error).__name__}); "
+                    f"see {self._output}"
+                ) from None
 
     def _socket_folder(self) -> Path:
         if len(os.fsencode(self._folder)) <= MAX_SOCKET_FOLDER_BYTES:
@@ -248,6 +261,14 @@ def _binaries() -> Path:
 
     binaries: Path = POSTGRES_VERSIONS[SERVER_VERSION]
     return binaries
+
+
+def _tail(path: Path) -> str:
+    """The last lines of a log; neither holds rows of anybody."""
+    try:
+        return "\n".join(path.read_text(errors="replace").splitlines()[-TAIL_LINES:])
+    except OSError:
+        return ""
 
 
 def _answers(socket_folder: Path) -> bool:

@@ -12,6 +12,7 @@ from typing import Any
 from uuid import UUID
 
 from sqlalchemy import (
+    ARRAY,
     BigInteger,
     Boolean,
     CheckConstraint,
@@ -25,6 +26,7 @@ from sqlalchemy import (
     SmallInteger,
     String,
     Text,
+    Uuid,
     text,
 )
 from sqlalchemy.dialects.postgresql import JSONB
@@ -861,3 +863,51 @@ class CertificateChange(PipelineBase):
     user_id: Mapped[UUID] = mapped_column(primary_key=True)
     type: Mapped[str] = mapped_column(Text, primary_key=True)
     changed_at: Mapped[datetime] = mapped_column(Timestamp, server_default=_now())
+
+
+class QualityResult(PipelineBase):
+    """What one run of ``data_quality`` found of one check; ids only, no value of any row.
+
+    ``failed_keys`` are up to a hundred ids of failing rows. ``first_bad_run_id`` is the run that
+    found the failure first; ``last_good_at`` the last one before it that found none.
+    """
+
+    __tablename__ = "quality_results"
+
+    result_id: Mapped[int] = mapped_column(BigInteger, Identity(always=False), primary_key=True)
+    run_id: Mapped[UUID] = mapped_column()
+    checked_at: Mapped[datetime] = mapped_column(Timestamp)
+    check_name: Mapped[str] = mapped_column(Text)
+    table_name: Mapped[str] = mapped_column(Text)
+    severity: Mapped[str] = mapped_column(Text)
+    state: Mapped[str] = mapped_column(Text)
+    is_full: Mapped[bool] = mapped_column(Boolean)
+    failed_rows: Mapped[int | None] = mapped_column(BigInteger)
+    failed_keys: Mapped[list[UUID]] = mapped_column(ARRAY(Uuid), server_default=text("'{}'"))
+    detail: Mapped[str | None] = mapped_column(Text)
+    first_bad_run_id: Mapped[UUID | None] = mapped_column()
+    first_bad_at: Mapped[datetime | None] = mapped_column(Timestamp)
+    last_good_at: Mapped[datetime | None] = mapped_column(Timestamp)
+
+    __table_args__ = (
+        CheckConstraint(
+            "severity in ('critical', 'warning', 'info')", name="quality_results_severity"
+        ),
+        CheckConstraint(
+            "state in ('passed', 'failed', 'waived', 'not_judged', 'not_run')",
+            name="quality_results_state",
+        ),
+        Index("quality_results_check_name_idx", "check_name", "checked_at", "result_id"),
+        Index("quality_results_run_id_idx", "run_id"),
+    )
+
+
+class TableVolume(PipelineBase):
+    """How many rows of a table are of a business date, as they were counted on a later day."""
+
+    __tablename__ = "table_volumes"
+
+    table_name: Mapped[str] = mapped_column(Text, primary_key=True)
+    day: Mapped[date] = mapped_column(Date, primary_key=True)
+    row_count: Mapped[int] = mapped_column(BigInteger)
+    counted_at: Mapped[datetime] = mapped_column(Timestamp)

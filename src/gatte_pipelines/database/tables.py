@@ -71,6 +71,11 @@ class User(Base):
     __table_args__ = (
         Index("users_phone_key", "phone", unique=True),
         Index("users_created_at_idx", "created_at"),
+        Index(
+            "users_login_token_idx",
+            "updated_at",
+            postgresql_where=text("login_token IS NOT NULL"),
+        ),
     )
 
 

@@ -142,6 +142,7 @@ def export_subject(
             raise PermanentError(f"the request {request_id} does not ask for an export")
         subject = read_subject(cursor, request.user_id)
         known = read_keys(cursor, subject)
+        make_folder(folder)
         make_folder(target)
         with ExitStack() as stack:
             data = stack.enter_context(written_atomically(target / JSON_NAME))
@@ -305,10 +306,8 @@ def _write(
 
 
 def make_folder(folder: Path) -> None:
-    """Make a folder of exports, and the one above it, for their owner only."""
-    folder.parent.mkdir(parents=True, exist_ok=True, mode=_FOLDER_MODE)
-    folder.parent.chmod(_FOLDER_MODE)
-    folder.mkdir(exist_ok=True, mode=_FOLDER_MODE)
+    """Make a folder for its owner only; the one above it may be of others and stays as it is."""
+    folder.mkdir(parents=True, exist_ok=True, mode=_FOLDER_MODE)
     folder.chmod(_FOLDER_MODE)
 
 

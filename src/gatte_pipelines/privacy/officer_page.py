@@ -136,7 +136,7 @@ def save_document(document: Document, folder: Path) -> tuple[Path, Path]:
 
     Args:
         document: The report or the kit.
-        folder: Is made, with the one above it; the policy's store ``officer_reports``.
+        folder: Is made where it is missing; the policy's store ``officer_reports``.
 
     Returns:
         The Markdown file and the HTML file.

@@ -165,6 +165,7 @@ def save_receipt(receipt: Receipt, folder: Path) -> Path:
         folder: Of all exports.
     """
     target = folder / str(receipt.request.request_id)
+    make_folder(folder)
     make_folder(target)
     with written_atomically(target / RECEIPT_NAME) as stream:
         stream.write(to_html(receipt).encode())

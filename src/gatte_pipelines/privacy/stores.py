@@ -18,7 +18,7 @@ from gatte_pipelines.business_time import ZONE, business_date
 from gatte_pipelines.errors import ConfigurationError
 from gatte_pipelines.landing import LandingZone
 
-LOCAL_FOLDERS = ("exports", "logs", "mail", "alert_previews", "officer_reports")
+LOCAL_FOLDERS = ("exports", "logs", "mail", "alert_previews", "officer_reports", "quality")
 """Rules whose files lie in a folder of the same name under ``GATTE_HOME``."""
 
 _Item = TypeVar("_Item")
