@@ -45,12 +45,17 @@ RETRIES = 2
 RETRY_DELAYS_SECONDS = [3.0, 12.0]
 
 
+Document = str | list[dict[str, Any]]
+"""Markdown, or the rows of a table."""
+
+
 @safe_errors()
 def run_operation(pipeline: str, *, as_of: str, **options: Any) -> RunReport:
     """Build from the settings, run one operation and show its report.
 
-    An operation that has more to show than counts writes it into the option ``documents``: Markdown
-    by a name of lower case letters and dashes. Each becomes an artifact, also where the run fails.
+    An operation that has more to show than counts writes it into the option ``documents``: by a
+    name of lower case letters and dashes Markdown, or the rows of a table. Each becomes an
+    artifact, also where the run fails.
 
     Args:
         pipeline: Name in the registry of ``wiring``.
@@ -67,7 +72,7 @@ def run_operation(pipeline: str, *, as_of: str, **options: Any) -> RunReport:
 
     instant = parse_as_of(as_of)
     progress = ProgressArtifact(artifact_key(pipeline, "progress"))
-    documents: dict[str, str] = {}
+    documents: dict[str, Document] = {}
     try:
         with Wiring.from_settings(Settings.from_environment()) as wiring:
             report = wiring.run(
@@ -153,9 +158,14 @@ def write_artifacts(report: RunReport) -> None:
         )
 
 
-def write_documents(pipeline: str, documents: Mapping[str, str]) -> None:
-    """Write what an operation has to show besides its report, each under its first line."""
+def write_documents(pipeline: str, documents: Mapping[str, Document]) -> None:
+    """Write what an operation has to show besides its report, texts under their first line."""
     for name, markdown in documents.items():
+        if not isinstance(markdown, str):
+            create_table_artifact(
+                key=artifact_key(pipeline, name), table=markdown, description=name
+            )
+            continue
         title = markdown.lstrip().partition("\n")[0].lstrip("# ").strip()
         create_markdown_artifact(
             key=artifact_key(pipeline, name), markdown=markdown, description=title or name
@@ -177,13 +187,13 @@ class Progress(Protocol):
     """How far a run is, as its operation tells."""
 
     @property
-    def bytes_done(self) -> int:
-        """Bytes read and committed."""
+    def done(self) -> int:
+        """What is done and committed."""
         ...
 
     @property
-    def bytes_total(self) -> int:
-        """Bytes there are."""
+    def total(self) -> int:
+        """What there is to do."""
         ...
 
 
@@ -203,9 +213,9 @@ class ProgressArtifact:
 
     def __call__(self, progress: Progress) -> None:
         """Show how far the run is, where the last time is long enough ago."""
-        if self._clock() < self._due_at or progress.bytes_total <= 0:
+        if self._clock() < self._due_at or progress.total <= 0:
             return
-        self._show(min(100.0, 100 * progress.bytes_done / progress.bytes_total))
+        self._show(min(100.0, 100 * progress.done / progress.total))
 
     def finish(self) -> None:
         """Show 100 %, where there is something shown at all."""

@@ -34,6 +34,7 @@ PIPELINE_NAMES_PT = {
     "lgpd_subject_request": "Pedido de titular (LGPD)",
     "certificate_alerts": "Avisos de vencimento",
     "certificate_state": "Situação dos certificados",
+    "data_quality": "Qualidade dos dados",
     "nightly": "Rotina da noite",
 }
 
@@ -87,6 +88,13 @@ _WORDS_PT = {
         kept="não enviado",
         aside="não enviado",
     ),
+    "data_quality": _Words(
+        received="regra",
+        inserted="aprovada",
+        is_short=True,
+        kept="não aprovada",
+        aside="não aprovada",
+    ),
     "certificate_state": _Words(
         received="certificado",
         updated="atualizado",
@@ -106,6 +114,12 @@ _ASIDE_PT = {
     "quiet_hours": ("fora do horário", "fora do horário"),
     "waiting": ("aguarda confirmação", "aguardam confirmação"),
     "deferred": ("adiado", "adiados"),
+    "not_run": ("não executada", "não executadas"),
+    "failed_critical": ("falha crítica", "falhas críticas"),
+    "failed_warning": ("aviso", "avisos"),
+    "failed_info": ("observação", "observações"),
+    "waived": ("tolerada", "toleradas"),
+    "not_judged": ("não avaliada", "não avaliadas"),
 }
 
 # What a run that changed nothing says of how to go on.
@@ -372,6 +386,14 @@ _REASONS_PT = {
     "future_appointment": "agendamento futuro",
     "lead_in_period": "lead ainda dentro do prazo",
     "hold": "retenção suspensa",
+    # Of quality: why a run did nothing, and what did not pass.
+    "gate_closed": "uma tabela de que isto depende não é confiável agora",
+    "not_run": "não foi possível verificar",
+    "failed_critical": "reprovadas, e param o que depende da tabela",
+    "failed_warning": "reprovadas: avisos",
+    "failed_info": "reprovadas: observações",
+    "waived": "reprovadas e toleradas",
+    "not_judged": "sem histórico para avaliar",
     # Of certificate alerts: why a run waits for approval,
     "first_run": "primeira execução neste banco",
     "many_messages": "são mensagens demais para enviar de uma vez sem aprovação",

@@ -20,7 +20,7 @@ from gatte_pipelines.database.runs import run_recorded
 from gatte_pipelines.database.single_flight import single_flight
 from gatte_pipelines.errors import ConfigurationError, GatteError, RetryableError
 from gatte_pipelines.redaction import register_secret
-from gatte_pipelines.run_report import RunReport
+from gatte_pipelines.run_report import Outcome, RunReport
 
 if TYPE_CHECKING:
     from types import TracebackType
@@ -32,14 +32,17 @@ if TYPE_CHECKING:
     from gatte_pipelines.inbound.erasure import SubjectFiles
     from gatte_pipelines.inbound.idle import Periods
     from gatte_pipelines.inbound.ids import MessageIds
-    from gatte_pipelines.inbound.load import ShowProgress
     from gatte_pipelines.privacy.external import ErasureHook
     from gatte_pipelines.privacy.ledger import Ledger
     from gatte_pipelines.privacy.ledger_check import Verification
     from gatte_pipelines.privacy.outside_copy import OutsideCopy
     from gatte_pipelines.privacy.policy import Policy
     from gatte_pipelines.privacy.stores import FileStore
+    from gatte_pipelines.quality.check import DataQuality
     from gatte_pipelines.settings import Settings
+
+ShowProgress = Callable[[Any], None]
+"""Told from time to time how far a run is, by what has ``done`` and ``total``."""
 
 EMBEDDED_OWNER = "postgres"
 ALERT_POLICY, RECIPIENTS = "alerts.yaml", "recipients.yaml"
@@ -294,6 +297,35 @@ class Wiring:
                 now=now,
             )
 
+    def data_quality(self, connection: Connection, *, now: datetime) -> DataQuality:
+        """The operation that judges the nine tables.
+
+        Args:
+            connection: Of gatte_pipeline, outside a transaction.
+            now: The instant by the clock.
+
+        Raises:
+            BadInputError: A suite or the list of waivers does not say what it must.
+        """
+        from gatte_pipelines.business_time import BusinessCalendar  # noqa: PLC0415
+        from gatte_pipelines.quality.check import DataQuality  # noqa: PLC0415
+        from gatte_pipelines.quality.suite_file import read_suites  # noqa: PLC0415
+        from gatte_pipelines.quality.waivers import WAIVERS, read_waivers  # noqa: PLC0415
+
+        suites = read_suites()
+        known = [check.name for suite in suites for check in suite.checks]
+        return DataQuality(
+            connection=connection,
+            url=self.url(roles.PIPELINE),
+            suites=suites,
+            waivers=read_waivers(self.settings.config_folder / WAIVERS, known),
+            calendar=BusinessCalendar(self.settings.holiday_state),
+            content_kept_for=self.policy.periods()["messages_content"],
+            context_messages=self.settings.context_messages,
+            folder=self.settings.home / "quality",
+            now=now,
+        )
+
     @property
     def erasure_hooks(self) -> dict[str, ErasureHook]:
         """The other systems that hold personal data; the CRM and the calendar register here."""
@@ -409,7 +441,7 @@ def embedded_id_key(home: Path) -> bytes:
 
 
 Operation = Callable[
-    [Wiring, datetime, "ShowProgress | None", Mapping[str, Any]],
+    [Wiring, datetime, ShowProgress | None, Mapping[str, Any]],
     RunReport,
 ]
 
@@ -677,18 +709,69 @@ def _certificate_alerts(
             connection, channels=options.get("channels") or (), now=datetime.now(UTC)
         ) as operation,
     ):
+
+        def body(report: RunReport) -> None:
+            dry_run = not options.get("execute")
+            # What a dry run shows reaches nobody.
+            is_shown_only = dry_run and plan_id is None
+            if is_shown_only or not _skip_where_gated(connection, report, _ALERTS_DEPEND_ON):
+                operation.alert(
+                    report,
+                    dry_run=dry_run,
+                    approve=plan_id,
+                    documents=options.get("documents"),
+                )
+
+        return run_recorded(
+            connection, pipeline=alerts.PIPELINE, as_of=as_of, body=body, lock=alerts.PIPELINE
+        )
+
+
+# What a gate of quality on one of these stops.
+_ALERTS_DEPEND_ON = ("certificates", "users", "services")
+
+
+def _data_quality(
+    wiring: Wiring,
+    as_of: datetime,
+    progress: ShowProgress | None,
+    options: Mapping[str, Any],
+) -> RunReport:
+    """Judge ``tables`` (all nine where empty) in a ``mode``: auto, full or incremental.
+
+    Into ``documents`` goes the table of what did not pass.
+    """
+    from gatte_pipelines.quality import check  # noqa: PLC0415 - see OPERATIONS
+    from gatte_pipelines.quality.scope import Mode  # noqa: PLC0415
+
+    asked = check.Options(
+        tables=tuple(options.get("tables") or ()),
+        mode=Mode(options.get("mode") or Mode.AUTO),
+        documents=options.get("documents"),
+        progress=progress,
+    )
+    with wiring.migrated() as connection:
+        operation = wiring.data_quality(connection, now=datetime.now(UTC))
         return run_recorded(
             connection,
-            pipeline=alerts.PIPELINE,
+            pipeline=check.PIPELINE,
             as_of=as_of,
-            body=lambda report: operation.alert(
-                report,
-                dry_run=not options.get("execute"),
-                approve=plan_id,
-                documents=options.get("documents"),
-            ),
-            lock=alerts.PIPELINE,
+            body=lambda report: operation.check(report, asked),
+            lock=check.PIPELINE,
         )
+
+
+def _skip_where_gated(connection: Connection, report: RunReport, tables: Sequence[str]) -> bool:
+    """Whether a run must do nothing because a table it depends on is not to be trusted."""
+    from gatte_pipelines.database.gates import GATE_CLOSED, read_closed  # noqa: PLC0415
+
+    driver = database.psycopg_connection(connection)
+    with driver.transaction():
+        closed = read_closed(driver, tables)
+    if closed:
+        report.outcome, report.reason = Outcome.SKIPPED, GATE_CLOSED
+        report.notes += [f"{gate.table}: {gate.reason}" for gate in closed]
+    return bool(closed)
 
 
 def _assert_set(pipeline: str, needs: Iterable[tuple[str, str | None]]) -> None:
@@ -746,6 +829,7 @@ OPERATIONS: dict[str, Operation] = {
     "lgpd_subject_request": _lgpd_subject_request,
     "certificate_state": _certificate_state,
     "certificate_alerts": _certificate_alerts,
+    "data_quality": _data_quality,
     "watchdog": _watchdog,
 }
 """The registry of pipelines: flows and commands run the same operations by the same names."""

@@ -60,6 +60,7 @@ def test_the_registry_has_the_pipelines_of_this_project() -> None:
     assert set(OPERATIONS) == {
         "certificate_alerts",
         "certificate_state",
+        "data_quality",
         "inbound_messages",
         "lgpd_retention",
         "lgpd_subject_request",

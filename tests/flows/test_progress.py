@@ -46,7 +46,7 @@ def server(monkeypatch: pytest.MonkeyPatch) -> Server:
 
 
 def at(done: int) -> Progress:
-    return Progress(bytes_done=done, bytes_total=200, units=done)
+    return Progress(done=done, total=200, units=done)
 
 
 def test_progress_is_shown_once_the_run_takes_long_and_then_now_and_again(server: Server) -> None:

@@ -75,6 +75,13 @@ DEPLOYMENTS = {
         {"kind": REQUIRED, "user_id": REQUIRED, "execute": False},
         None,
     ),
+    "data_quality": (
+        "flows/data_quality.py:data_quality",
+        "live",
+        [],
+        {"tables": [], "mode": "auto", "as_of": ""},
+        None,
+    ),
     "quarantine_replay": (
         "flows/quarantine_replay.py:quarantine_replay",
         "backfill",

@@ -45,6 +45,15 @@ OF_PRIVACY = {
 }
 
 # Read from columns, given by policies and channels, or returned, not set.
+OF_QUALITY = {
+    "failed_critical",
+    "failed_info",
+    "failed_warning",
+    "gate_closed",
+    "not_judged",
+    "not_run",
+    "waived",
+}
 OF_CERTIFICATES = {
     "channel_unreachable",
     "maintenance",
@@ -487,7 +496,7 @@ def test_every_reason_that_the_code_can_give_has_words_in_portuguese_and_no_othe
     assert {"unknown_user", "malformed_json", "too_long"} <= found.quarantined
     assert found.of_files == {"line_too_long", "not_gzip", "truncated_gzip"}
     assert found.all <= set(_REASONS_PT)
-    assert set(_REASONS_PT) - found.all <= OF_PRIVACY | OF_CERTIFICATES
+    assert set(_REASONS_PT) - found.all <= OF_PRIVACY | OF_CERTIFICATES | OF_QUALITY
 
 
 def test_a_reason_without_portuguese_words_is_shown_as_it_is() -> None:

@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 from rich.table import Table
 
-from gatte_pipelines.cli import certificates, lgpd
+from gatte_pipelines.cli import certificates, lgpd, quality
 from gatte_pipelines.cli.console import (
     AsJson,
     AsOf,
@@ -53,6 +53,7 @@ app.add_typer(_quarantine, name="quarantine")
 app.add_typer(_contexts, name="contexts")
 app.add_typer(lgpd.app, name="lgpd")
 app.add_typer(certificates.app, name="certificates")
+app.add_typer(quality.app, name="quality")
 app.add_typer(_sandbox, name="sandbox")
 
 
@@ -192,8 +193,8 @@ def inbound_load(
 
         def show(progress: Progress) -> None:
             update(
-                completed=progress.bytes_done,
-                total=progress.bytes_total,
+                completed=progress.done,
+                total=progress.total,
                 done=f"{progress.units:,}",
             )
 

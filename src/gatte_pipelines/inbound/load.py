@@ -74,8 +74,8 @@ _BLOCK_BYTES = 1024 * 1024
 class Progress:
     """How far a load is: bytes of all files of this run, and units committed."""
 
-    bytes_done: int
-    bytes_total: int
+    done: int
+    total: int
     units: int
 
 

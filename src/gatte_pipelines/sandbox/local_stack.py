@@ -92,6 +92,7 @@ FLOWS = (
     "certificate_alerts",
     "lgpd_retention",
     "lgpd_subject_request",
+    "data_quality",
     "nightly",
     "watchdog",
 )

@@ -14,6 +14,7 @@ STALE_AFTER = {
     "lgpd_retention": timedelta(hours=26),
     "certificate_state": timedelta(hours=26),
     "certificate_alerts": timedelta(hours=74),
+    "data_quality": timedelta(hours=26),
 }
 """Longest time without a good run, per scheduled pipeline.
 
