@@ -19,7 +19,7 @@ from typing import TYPE_CHECKING, Any
 
 from sqlalchemy import event, make_url
 
-from gatte_pipelines.quality.suite import Kind, Rule, Severity, Suite
+from gatte_pipelines.quality.suite import Check, Kind, Rule, Suite
 
 if TYPE_CHECKING:
     from great_expectations.core import ExpectationSuiteValidationResult
@@ -119,10 +119,7 @@ def _validate(
         suite=context.suites.add(
             gx.ExpectationSuite(
                 name=suite.table,
-                expectations=[
-                    _expectation(rule, check.severity, check.name, check.says)
-                    for check, rule in suite.rules
-                ],
+                expectations=[_expectation(check, rule) for check, rule in suite.rules],
             )
         ),
     )
@@ -131,7 +128,7 @@ def _validate(
     )
 
 
-def _expectation(rule: Rule, severity: Severity, name: str, says: str) -> Expectation:
+def _expectation(check: Check, rule: Rule) -> Expectation:
     from great_expectations.expectations.core.expect_column_values_to_be_between import (  # noqa: PLC0415
         ExpectColumnValuesToBeBetween,
     )
@@ -147,9 +144,10 @@ def _expectation(rule: Rule, severity: Severity, name: str, says: str) -> Expect
 
     common: dict[str, Any] = {
         "column": rule.column,
-        "severity": severity.value,
-        "meta": {"check": name},
-        "notes": f"`{name}` ({severity}): {says}",
+        "severity": check.severity.value,
+        "meta": {"check": check.name},
+        # Shown instead of the library's words, which name neither the check nor how bad it is.
+        "description": f"{check.name} ({check.severity}): {rule.describe()}",
     }
     if rule.kind is Kind.NOT_NULL:
         return ExpectColumnValuesToNotBeNull(**common)

@@ -77,6 +77,7 @@ _STATES_PT = {
     State.NOT_JUDGED: "não avaliada",
     State.NOT_RUN: "não executada",
 }
+_WHOLE_PT = {"volume": "o volume do dia", "freshness": "o atraso"}
 # In what order the checks of a table are listed: what needs a person first.
 _ORDER = (State.NOT_RUN, State.FAILED, State.WAIVED, State.NOT_JUDGED, State.PASSED)
 
@@ -232,7 +233,12 @@ def _table(overview: Overview, suite: Suite) -> Iterator[str]:
             yield from _card(one)
     grey = [one for one in listed if one.state is State.NOT_JUDGED]
     if grey:
-        told = joined([f"{one.check.what} ({one.found.detail})" for one in grey])
+        told = joined(
+            [
+                f"{_WHOLE_PT.get(one.check.what, one.check.what)} ({one.found.detail})"
+                for one in grey
+            ]
+        )
         yield f'<p class="grey-text">Ainda sem avaliação: {escape(told)}.</p>\n'
     passed = [one for one in results if one.state is State.PASSED]
     if passed:

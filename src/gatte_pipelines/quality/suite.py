@@ -75,6 +75,23 @@ class Rule:
             return " or ".join(bounds)
         return f"not {column}"
 
+    def describe(self) -> str:
+        """What is asked, in English: for Data Docs."""
+        if self.kind is Kind.NOT_NULL:
+            return f"{self.column} is there"
+        if self.kind is Kind.IN_SET:
+            return f"{self.column} is one of {', '.join(self.values)}"
+        if self.kind is Kind.MATCHES:
+            return f"{self.column} matches {self.pattern}"
+        if self.kind is Kind.BETWEEN:
+            bounds = [
+                f"{word} {bound}"
+                for word, bound in (("at least", self.low), ("at most", self.high))
+                if bound is not None
+            ]
+            return f"{self.column} is {' and '.join(bounds)}"
+        return f"{self.column} is true"
+
 
 @dataclass(frozen=True)
 class Check:

@@ -33,6 +33,15 @@ LEAST_PAUSE = 2
 """Business days without a row that are no news anywhere."""
 
 _DAY = timedelta(days=1)
+_WEEKDAYS = (
+    ("segunda-feira", "segundas-feiras"),
+    ("terça-feira", "terças-feiras"),
+    ("quarta-feira", "quartas-feiras"),
+    ("quinta-feira", "quintas-feiras"),
+    ("sexta-feira", "sextas-feiras"),
+    ("sábado", "sábados"),
+    ("domingo", "domingos"),
+)
 
 
 class Calendar(Protocol):
@@ -71,9 +80,8 @@ def judge_volume(counts: Mapping[date, int], on: date, calendar: Calendar) -> Ju
         counts.get(one, 0) for one in before if one >= began and not _is_holiday(one, calendar)
     ]
     if len(usual) < LEAST_DAYS:
-        return Judgement(
-            None, f"só há {count(len(usual), 'dia')} da semana iguais a {day(on)} para comparar"
-        )
+        one, several = _WEEKDAYS[on.weekday()]
+        return Judgement(None, f"só há {count(len(usual), one, several)} para comparar")
     middle = median(usual)
     deviation = median(abs(rows - middle) for rows in usual)
     away = max(SPREADS * _SPREAD_OF_MAD * deviation, LEAST_SHARE * middle, LEAST_ROWS)
@@ -96,7 +104,8 @@ def judge_freshness(counts: Mapping[date, int], today: date, calendar: Calendar)
     began = today - timedelta(weeks=WEEKS)
     days = sorted(one for one, rows in counts.items() if rows and began <= one <= today)
     if len(days) < LEAST_DAYS:
-        return Judgement(None, f"só houve linhas em {count(len(days), 'dia')} das últimas semanas")
+        told = count(len(days), "dia", "dias")
+        return Judgement(None, f"só houve linhas em {told} das últimas {WEEKS} semanas")
     pauses = [_business_days(one, other, calendar) for one, other in pairwise(days)]
     longest = max(LEAST_PAUSE, 2 * max(pauses))
     pause = _business_days(days[-1], today, calendar)
