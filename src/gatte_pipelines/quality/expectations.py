@@ -23,9 +23,6 @@ from gatte_pipelines.quality.suite import Check, Kind, Rule, Suite
 
 if TYPE_CHECKING:
     from great_expectations.core import ExpectationSuiteValidationResult
-    from great_expectations.data_context.data_context.ephemeral_data_context import (
-        EphemeralDataContext,
-    )
     from great_expectations.datasource.fluent.sql_datasource import SQLDatasource
     from great_expectations.expectations.expectation import Expectation
     from sqlalchemy import URL, Engine
@@ -70,7 +67,8 @@ def judge(
     verdicts = Verdicts()
     if not suites:
         return verdicts
-    with _quiet(), _source(url) as (context, source, engine):
+    with _quiet(), _source(url) as (source, engine):
+        render = _renderer()
         bare = {sql for _, sql in suites}
 
         @event.listens_for(engine, "before_cursor_execute", retval=True)
@@ -87,7 +85,7 @@ def judge(
         for suite, sql in suites:
             progress(suite.table)
             try:
-                result = _validate(context, source, suite, sql)
+                result = _validate(source, suite, sql)
             except Exception as error:  # noqa: BLE001 - theirs are of many kinds; the rest goes on
                 verdicts.broken[suite.table] = type(error).__name__
                 continue
@@ -103,28 +101,26 @@ def judge(
                     continue
                 verdicts.holds[check.name] = bool(found.success)
             if suite.table not in verdicts.broken:
-                verdicts.pages[suite.table] = _render(result, suite, as_of)
+                verdicts.pages[suite.table] = render(
+                    result, f"{suite.table} · {as_of:%Y-%m-%d %H:%M} UTC"
+                )
     return verdicts
 
 
-def _validate(
-    context: EphemeralDataContext, source: SQLDatasource, suite: Suite, sql: str
-) -> ExpectationSuiteValidationResult:
+def _validate(source: SQLDatasource, suite: Suite, sql: str) -> ExpectationSuiteValidationResult:
     import great_expectations as gx  # noqa: PLC0415 - takes seconds, and only where checks run
 
-    asset = source.add_query_asset(suite.table, query=sql)
-    definition = gx.ValidationDefinition(
-        name=suite.table,
-        data=asset.add_batch_definition_whole_table(suite.table),
-        suite=context.suites.add(
-            gx.ExpectationSuite(
-                name=suite.table,
-                expectations=[_expectation(check, rule) for check, rule in suite.rules],
-            )
-        ),
+    batch = (
+        source.add_query_asset(suite.table, query=sql)
+        .add_batch_definition_whole_table(suite.table)
+        .get_batch()
     )
-    return context.validation_definitions.add(definition).run(
-        result_format="BOOLEAN_ONLY", checkpoint_id=None
+    return batch.validate(
+        gx.ExpectationSuite(
+            name=suite.table,
+            expectations=[_expectation(check, rule) for check, rule in suite.rules],
+        ),
+        result_format="BOOLEAN_ONLY",
     )
 
 
@@ -170,8 +166,8 @@ def _has_raised(info: Mapping[str, Any] | None) -> bool:
 
 
 @contextmanager
-def _source(url: str | URL) -> Iterator[tuple[EphemeralDataContext, SQLDatasource, Engine]]:
-    """A context of this run alone, its data source, and the engine that it reads with."""
+def _source(url: str | URL) -> Iterator[tuple[SQLDatasource, Engine]]:
+    """A data source of this run alone, and the engine that it reads with."""
     import great_expectations as gx  # noqa: PLC0415
     from great_expectations.data_context.types.base import (  # noqa: PLC0415
         DataContextConfig,
@@ -197,7 +193,7 @@ def _source(url: str | URL) -> Iterator[tuple[EphemeralDataContext, SQLDatasourc
     )
     executing = source.get_execution_engine()
     try:
-        yield context, source, executing.engine
+        yield source, executing.engine
     finally:
         executing.close()
         executing.engine.dispose()
@@ -223,8 +219,8 @@ def _quiet() -> Iterator[None]:
 # --- Data Docs ------------------------------------------------------------------------------------
 
 
-def _render(result: ExpectationSuiteValidationResult, suite: Suite, as_of: datetime) -> str:
-    """One page of Data Docs: the library's sections in a frame of ours that loads nothing."""
+def _renderer() -> Callable[[ExpectationSuiteValidationResult, str], str]:
+    """Writes pages of Data Docs: the library's sections in a frame of ours that loads nothing."""
     from great_expectations.render.renderer.page_renderer import (  # noqa: PLC0415
         ValidationResultsPageRenderer,
     )
@@ -233,11 +229,15 @@ def _render(result: ExpectationSuiteValidationResult, suite: Suite, as_of: datet
     class OurPage(DefaultJinjaPageView):
         _template = "data_docs.j2"
 
-    document = ValidationResultsPageRenderer(run_info_at_end=True).render(result)
+    # One for all pages: each of them would compile every template of the library anew.
     view = OurPage(custom_views_directory=str(Path(__file__).parent))
-    title = f"{suite.table} · {as_of:%Y-%m-%d %H:%M} UTC"
-    page: str = view.render(document, page_title=title)  # type: ignore[no-untyped-call]
-    return page
+
+    def render(result: ExpectationSuiteValidationResult, title: str) -> str:
+        document = ValidationResultsPageRenderer(run_info_at_end=True).render(result)
+        page: str = view.render(document, page_title=title)  # type: ignore[no-untyped-call]
+        return page
+
+    return render
 
 
 def render_index(verdicts: Verdicts, suites: Sequence[Suite], as_of: datetime) -> str:
