@@ -887,6 +887,7 @@ class QualityResult(PipelineBase):
     detail: Mapped[str | None] = mapped_column(Text)
     first_bad_run_id: Mapped[UUID | None] = mapped_column()
     first_bad_at: Mapped[datetime | None] = mapped_column(Timestamp)
+    last_good_run_id: Mapped[UUID | None] = mapped_column()
     last_good_at: Mapped[datetime | None] = mapped_column(Timestamp)
 
     __table_args__ = (

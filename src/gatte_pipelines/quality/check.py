@@ -192,7 +192,7 @@ class DataQuality:
         self._remember(driver, report, results, reach)
         results = [
             replace(one, suspects=find_suspects(driver, one, WRITERS[one.check.table]))
-            if one.first_bad_at is not None
+            if one.last_good_run_id is not None
             else one
             for one in results
         ]

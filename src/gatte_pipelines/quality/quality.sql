@@ -47,7 +47,9 @@ select
     r.failed_keys,
     r.first_bad_run_id,
     r.first_bad_at,
+    r.run_id,
     r.checked_at,
+    r.last_good_run_id,
     r.last_good_at
 from unnest(%(checks)s::text[]) as n (check_name)
 cross join
@@ -72,6 +74,7 @@ insert into pipeline.quality_results (
     detail,
     first_bad_run_id,
     first_bad_at,
+    last_good_run_id,
     last_good_at
 )
 values (
@@ -87,20 +90,22 @@ values (
     %(detail)s,
     %(first_bad_run_id)s,
     %(first_bad_at)s,
+    %(last_good_run_id)s,
     %(last_good_at)s
 );
 
 -- name: find_suspects
--- Runs that wrote something between the last good check and the first bad one.
+-- Runs that wrote something between the last good run of the checks and the first bad one.
 select
     r.run_id,
-    r.pipeline,
-    r.started_at
-from pipeline.runs as r
+    r.pipeline
+from pipeline.runs as good
+inner join pipeline.runs as bad on bad.run_id = %(bad_run_id)s
+inner join pipeline.runs as r
+    on good.started_at < r.started_at and r.started_at <= bad.started_at
 where
-    r.pipeline = any(%(writers)s)
-    and r.started_at > coalesce(%(good_at)s::timestamptz, '-infinity')
-    and r.started_at <= %(bad_at)s
+    good.run_id = %(good_run_id)s
+    and r.pipeline = any(%(writers)s)
     and (
         r.outcome is null
         or r.outcome = 'failed'

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import date, datetime
 from enum import StrEnum
 from pathlib import Path
@@ -66,7 +66,8 @@ class Result:
         waiver: The waiver of this check, also one that is over.
         first_bad_run_id: The run that found the failure first; None where there is none.
         first_bad_at: When that was.
-        last_good_at: When a run before that found none; None where no run ever did.
+        last_good_run_id: The last run before that which found none; None where there is none.
+        last_good_at: When that was.
         suspects: Runs that wrote to the table between the two, as words.
     """
 
@@ -75,6 +76,7 @@ class Result:
     waiver: Waiver | None = None
     first_bad_run_id: UUID | None = None
     first_bad_at: datetime | None = None
+    last_good_run_id: UUID | None = None
     last_good_at: datetime | None = None
     suspects: tuple[str, ...] = ()
 
@@ -107,9 +109,11 @@ class Last:
     state: State
     rows: int | None
     keys: tuple[UUID, ...]
+    run_id: UUID
     checked_at: datetime
     first_bad_run_id: UUID | None
     first_bad_at: datetime | None
+    last_good_run_id: UUID | None
     last_good_at: datetime | None
 
     @property
@@ -145,18 +149,24 @@ def conclude(
     state = _state(found, waiver, today)
     if state in {State.PASSED, State.NOT_JUDGED}:
         return Result(found=found, state=state, waiver=waiver)
-    if last is not None and last.was_bad:
-        since = (last.first_bad_run_id, last.first_bad_at, last.last_good_at)
-    else:
-        since = (run_id, checked_at, None if last is None else last.checked_at)
-    return Result(
+    since = Result(
         found=found,
         state=state,
         waiver=waiver,
-        first_bad_run_id=since[0],
-        first_bad_at=since[1],
-        last_good_at=since[2],
+        first_bad_run_id=run_id,
+        first_bad_at=checked_at,
     )
+    if last is None:
+        return since
+    if last.was_bad:
+        return replace(
+            since,
+            first_bad_run_id=last.first_bad_run_id,
+            first_bad_at=last.first_bad_at,
+            last_good_run_id=last.last_good_run_id,
+            last_good_at=last.last_good_at,
+        )
+    return replace(since, last_good_run_id=last.run_id, last_good_at=last.checked_at)
 
 
 def _state(found: Found, waiver: Waiver | None, today: date) -> State:
@@ -184,9 +194,11 @@ def read_last(connection: psycopg.Connection, checks: Iterable[str]) -> dict[str
                 state=State(row["state"]),
                 rows=row["failed_rows"],
                 keys=tuple(row["failed_keys"]),
+                run_id=row["run_id"],
                 checked_at=row["checked_at"],
                 first_bad_run_id=row["first_bad_run_id"],
                 first_bad_at=row["first_bad_at"],
+                last_good_run_id=row["last_good_run_id"],
                 last_good_at=row["last_good_at"],
             )
             for row in cursor.fetchall()
@@ -220,6 +232,7 @@ def store(
                 "detail": one.found.detail,
                 "first_bad_run_id": one.first_bad_run_id,
                 "first_bad_at": one.first_bad_at,
+                "last_good_run_id": one.last_good_run_id,
                 "last_good_at": one.last_good_at,
             }
             for one in results
@@ -237,15 +250,13 @@ def find_suspects(
         result: That failed.
         writers: The pipelines that write to its table.
     """
-    if result.first_bad_at is None or not writers:
-        return ()
     with connection.cursor(row_factory=dict_row) as cursor:
         cursor.execute(
             _SQL["find_suspects"],
             {
                 "writers": list(writers),
-                "good_at": result.last_good_at,
-                "bad_at": result.first_bad_at,
+                "good_run_id": result.last_good_run_id,
+                "bad_run_id": result.first_bad_run_id,
             },
         )
         return tuple(f"{row['pipeline']} {row['run_id']}" for row in cursor.fetchall())

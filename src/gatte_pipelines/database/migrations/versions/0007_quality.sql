@@ -20,6 +20,7 @@ create table pipeline.quality_results (
     detail text,
     first_bad_run_id uuid,
     first_bad_at timestamptz,
+    last_good_run_id uuid,
     last_good_at timestamptz
 );
 
