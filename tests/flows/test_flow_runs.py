@@ -8,7 +8,9 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from sqlalchemy import text
 
+from gatte_pipelines.database.engine import connect, make_engine
 from gatte_pipelines.run_report import RunReport
 from gatte_pipelines.sandbox.local_stack import LocalStack
 from gatte_pipelines.sandbox.local_stack_api import Artifact, FlowRun
@@ -208,10 +210,63 @@ def test_a_night_ends_as_its_steps_did_and_leaves_their_cards(
     assert "Retenção LGPD – " in run.message
     assert "Situação dos certificados – " in run.message
     found = cards(stack, run)
-    assert {"nightly", "certificate-state", "lgpd-retention"} <= set(found)
+    assert {"nightly", "certificate-state", "lgpd-retention", "data-quality"} <= set(found)
     report = found["lgpd-retention-relatorio-do-encarregado"]
     assert report.kind == "markdown"
     assert str(report.data).startswith("# ")
+
+
+def test_quality_from_the_form_shows_what_did_not_pass(
+    stack: LocalStack, loaded: tuple[FlowRun, TrafficCounts]
+) -> None:
+    run = stack.run_flow("data_quality", {"tables": ["users", "messages"], "mode": "full"})
+    assert (run.state_name, run.state_type) == ("Completed", "COMPLETED"), run.message
+    report = report_of(stack, run)
+    report.balance()
+    assert report.inserted > 15
+    found = cards(stack, run)
+    assert str(found["data-quality-resumo"].data).startswith("# Qualidade dos dados: tudo")
+    tables = {row["tabela"] for row in json.loads(found["data-quality-verificacoes"].data)}
+    assert tables == {"users", "messages"}
+
+
+def test_a_night_with_a_critical_failure_stops_what_depends_on_it_and_only_that(
+    stack: LocalStack, loaded: tuple[FlowRun, TrafficCounts]
+) -> None:
+    lay_sample_certificates(stack.settings, print)
+    plant = "update certificates set issued_at = expires_at + interval '1 day' where id = ("
+    mend = "update certificates set issued_at = expires_at - interval '1 year' where id = ("
+    first = "select id from certificates order by id limit 1)"
+    write(stack, plant + first)
+    try:
+        run = stack.run_flow("nightly")
+        assert run.state_type == "FAILED"
+        assert run.message.startswith("Qualidade dos dados – falhou: "), run.message
+        assert "certificates.expires_after_issue" in run.message
+        assert "Retenção LGPD – " in run.message
+        assert "Retenção LGPD – falhou" not in run.message
+        card = str(cards(stack, run)["data-quality-resumo"].data)
+        assert "Há certificados que vencem antes de emitidos" in card
+        # What depends on certificates waits; what does not goes on.
+        alerts = stack.run_flow("certificate_alerts", {"dry_run": False})
+        assert (alerts.state_name, alerts.state_type) == ("Skipped", "COMPLETED")
+        assert "não é confiável" in alerts.message
+        assert stack.run_flow("session_context_expiry").state_type == "COMPLETED"
+        assert report_of(stack, stack.run_flow("lgpd_retention")).reason == "dry_run"
+    finally:
+        write(stack, mend + first)
+    good = stack.run_flow("data_quality", {"tables": ["certificates"]})
+    assert good.state_type == "COMPLETED", good.message
+    alerts = stack.run_flow("certificate_alerts", {"dry_run": False})
+    assert "não é confiável" not in alerts.message
+
+
+def write(stack: LocalStack, statement: str) -> None:
+    """Write as the owner, past every trigger."""
+    engine = make_engine(stack.settings.migration_database_url or "")
+    with connect(engine) as connection, connection.begin():
+        connection.execute(text("set local session_replication_role = replica"))
+        connection.execute(text(statement))
 
 
 def test_a_night_whose_step_fails_is_red_and_names_the_step(

@@ -417,6 +417,7 @@ class DataQuality:
         path = page.save(document, self.folder)
         report.notes.append(f"página: {path}")
         if options.documents is not None:
+            options.documents["resumo"] = page.to_markdown(document, path)
             options.documents["verificacoes"] = page.to_rows(document)
         closing = [one for one in results if one.closes_the_gate]
         broken = [one for one in results if one.state is State.NOT_RUN]

@@ -25,6 +25,7 @@ FILE = "qualidade.html"
 """Name of the page in its folder."""
 
 KEYS_SHOWN = 10
+MOST_SHOWN = 20
 
 
 class Light(StrEnum):
@@ -143,6 +144,40 @@ def _passed_pt(results: Sequence[Result]) -> str:
     return f"{_LIGHTS_PT[light(results)][0]}: {passed} de {len(results)} aprovadas"
 
 
+def to_markdown(overview: Overview, path: Path) -> str:
+    """What did not pass, the worst first, as the card of a run: also of one that ends red.
+
+    Args:
+        overview: What was found.
+        path: Where the page lies.
+    """
+    bad = [one for one in _sorted(overview.results) if one.is_bad]
+    lines = [f"# Qualidade dos dados: {_told(overview)}", ""]
+    lines += [
+        f"- **{suite.title}** (`{suite.table}`): {_passed_pt(overview.of(suite.table))}"
+        for suite in overview.suites
+    ]
+    if bad:
+        lines += ["", "O que não passou:", ""]
+        lines += [f"- {describe(one)} Quem age: {one.check.acts}." for one in bad[:MOST_SHOWN]]
+        if len(bad) > MOST_SHOWN:
+            lines.append(f"- … e mais {count(len(bad) - MOST_SHOWN, 'falha')} na página.")
+    lines += ["", f"Página completa: `{path}`"]
+    return "\n".join(lines)
+
+
+def _told(overview: Overview) -> str:
+    """What all of it comes to, in one sentence."""
+    bad = [one for one in overview.results if one.is_bad]
+    critical = sum(one.closes_the_gate for one in bad)
+    if critical:
+        failures = count(critical, "falha crítica", "falhas críticas")
+        return f"{failures}; parte dos dados não é confiável."
+    if bad:
+        return f"{count(len(bad), 'aviso')} a resolver; nada está parado."
+    return "tudo o que foi verificado está certo."
+
+
 def save(overview: Overview, folder: Path) -> Path:
     """Write the page; where it lies.
 
@@ -182,19 +217,11 @@ def to_html(overview: Overview) -> str:
 def _parts(overview: Overview) -> Iterator[str]:
     at = overview.as_of.astimezone(ZONE)
     yield page_start(f"Qualidade dos dados – {at:%d/%m/%Y}", _STYLE)
-    bad = [one for one in overview.results if one.is_bad]
-    critical = sum(one.closes_the_gate for one in bad)
-    if critical:
-        failures = count(critical, "falha crítica", "falhas críticas")
-        told = f"{failures}: parte dos dados não é confiável."
-    elif bad:
-        told = f"{count(len(bad), 'aviso')} a resolver; nada está parado."
-    else:
-        told = "Tudo o que foi verificado está certo."
+    told = _told(overview)
     yield (
         "<header><h1>Qualidade dos dados</h1>"
         f"<p>Verificado em {at:%d/%m/%Y às %H:%M} (horário de São Paulo).</p>"
-        f"<p><strong>{escape(told)}</strong></p></header>\n"
+        f"<p><strong>{escape(told[0].upper() + told[1:])}</strong></p></header>\n"
     )
     yield '<div class="lights">'
     for suite in overview.suites:
