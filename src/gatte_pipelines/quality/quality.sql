@@ -1,14 +1,15 @@
 -- What the checks of quality read and store beside the rows they judge.
 
 -- name: read_rights
--- Which of the nine are there, and whether this role may read the whole of them.
+-- Which of the nine are there, and whether this role may read the whole of them: rows that row-level
+-- security hides would be taken for rows that hold.
 select
     n.table_name,
-    to_regclass('public.' || n.table_name) is not null as is_there,
-    coalesce(
-        has_table_privilege(to_regclass('public.' || n.table_name)::oid, 'select'), false
-    ) as may_read
-from unnest(%(tables)s::text[]) as n (table_name);
+    t.oid is not null as is_there,
+    coalesce(has_table_privilege(t.oid, 'select') and not row_security_active(t.oid), false)
+        as may_read
+from unnest(%(tables)s::text[]) as n (table_name)
+cross join lateral (select to_regclass('public.' || n.table_name)::oid as oid) as t;
 
 -- name: read_snapshot
 -- Every transaction before the first is over and seen. Another cluster counts on its own: a backup
