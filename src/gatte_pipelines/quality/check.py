@@ -14,10 +14,11 @@ from uuid import UUID
 
 import psycopg
 from psycopg import sql
+from sqlalchemy.exc import DBAPIError
 
 from gatte_pipelines.business_time import business_date
+from gatte_pipelines.database.drift import Difference, compare_with_doc01
 from gatte_pipelines.database.drift import Kind as DriftKind
-from gatte_pipelines.database.drift import compare_with_doc01
 from gatte_pipelines.database.engine import psycopg_connection
 from gatte_pipelines.database.gates import set_gates
 from gatte_pipelines.database.names import NINE
@@ -84,6 +85,8 @@ WRITERS: dict[str, tuple[str, ...]] = {
 
 _SQL = read_statements(Path(__file__).with_name("quality.sql"))
 _MAX_DETAIL = 400
+# Who alters a table for longer than this is not waited for: its checks did not run.
+_LOCK_TIMEOUT = "10s"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -154,6 +157,8 @@ class DataQuality:
         """
         suites = self._chosen(options.tables)
         driver = psycopg_connection(self.connection)
+        with driver.transaction():
+            driver.execute("select set_config('lock_timeout', %s, false)", [_LOCK_TIMEOUT])
         present = self._assert_readable(driver, suites)
         frame = Frame(
             as_of=report.as_of,
@@ -225,12 +230,16 @@ class DataQuality:
         return frozenset(table for table, is_there, _ in rows if is_there)
 
     def _judge_structure(self, suites: Sequence[Suite], present: frozenset[str]) -> list[Found]:
-        with self.connection.begin():
-            differences = compare_with_doc01(self.connection)
+        differences, refused = self._compare_structure(
+            [suite.table for suite in suites if suite.find("schema")]
+        )
         found = []
         for suite in suites:
             check = suite.find("schema")
             if check is None:
+                continue
+            if suite.table in refused:
+                found.append(Found(check=check, has_run=False, detail=refused[suite.table]))
                 continue
             mine = [
                 str(one)
@@ -240,6 +249,23 @@ class DataQuality:
             detail = "; ".join(mine) if suite.table in present else "a tabela não existe"
             found.append(Found(check=check, holds=not mine, detail=detail[:_MAX_DETAIL] or None))
         return found
+
+    def _compare_structure(self, tables: Sequence[str]) -> tuple[list[Difference], dict[str, str]]:
+        """What differs from DOC 01, and why tables could not be compared."""
+        differences: list[Difference] = []
+        refused: dict[str, str] = {}
+        try:
+            with self.connection.begin():
+                return compare_with_doc01(self.connection, tables), refused
+        except DBAPIError as error:
+            if len(tables) == 1:
+                return [], {tables[0]: _refusal(error.orig)}
+        # One of them is at fault, as where somebody alters it now.
+        for table in tables:
+            of_one, of_one_refused = self._compare_structure([table])
+            differences += of_one
+            refused |= of_one_refused
+        return differences, refused
 
     def _judge_rows(
         self,
@@ -262,7 +288,7 @@ class DataQuality:
             except BadInputError as error:
                 broken[suite.table] = error.message
             except psycopg.Error as error:
-                broken[suite.table] = f"o banco recusou a consulta ({error.sqlstate})"
+                broken[suite.table] = _refusal(error)
         judged = [(suite, texts[suite.table]) for suite in suites if suite.table not in broken]
         places = {suite.table: number for number, (suite, _) in enumerate(judged)}
 
@@ -304,12 +330,7 @@ class DataQuality:
             with driver.transaction():
                 failing = find_failing(driver, text, rule, but=waived)
         except psycopg.Error as error:
-            return Found(
-                check=check,
-                has_run=False,
-                is_full=is_full,
-                detail=f"o banco recusou a consulta ({error.sqlstate})",
-            )
+            return Found(check=check, has_run=False, is_full=is_full, detail=_refusal(error))
         self.statements += 1
         return Found(
             check=check,
@@ -340,7 +361,7 @@ class DataQuality:
                             driver, suite, today=frame.today, counted_at=frame.as_of
                         )
                 except psycopg.Error as error:
-                    why = f"o banco recusou a consulta ({error.sqlstate})"
+                    why = _refusal(error)
             for check in checks:
                 if check is None:
                     continue
@@ -445,6 +466,11 @@ def _worst_first(results: Sequence[Result]) -> list[Result]:
     order = ("critical", "warning", "info")
     unique = {one.check.name: one for one in results}
     return sorted(unique.values(), key=lambda one: order.index(one.check.severity))
+
+
+def _refusal(error: BaseException | None) -> str:
+    """What the database refused, by its code alone: its message quotes values."""
+    return f"o banco recusou a consulta ({getattr(error, 'sqlstate', None) or 'sem código'})"
 
 
 def _read_columns(driver: psycopg.Connection, text: str) -> frozenset[str]:

@@ -128,12 +128,16 @@ def _changed(since: str, table: str, keys: tuple[str, ...]) -> Scope:
 
 
 def _is_much(connection: psycopg.Connection, changed: str) -> bool:
-    with connection.cursor() as cursor:
-        row: tuple[Any, ...] | None = cursor.execute(
-            sql.SQL(
-                "select (select count(*) from ({changed}) as x), "
-                "(select count(*) from conversations)"
-            ).format(changed=sql.SQL(changed))
-        ).fetchone()
+    """Whether so much changed; also where a table that tells it cannot be read."""
+    try:
+        with connection.transaction(), connection.cursor() as cursor:
+            row: tuple[Any, ...] | None = cursor.execute(
+                sql.SQL(
+                    "select (select count(*) from ({changed}) as x), "
+                    "(select count(*) from conversations)"
+                ).format(changed=sql.SQL(changed))
+            ).fetchone()
+    except psycopg.Error:
+        return True
     many, of_all = row or (0, 0)
     return bool(many > of_all * MOST_CHANGED)
