@@ -176,9 +176,10 @@ class DataQuality:
                 last,
                 as_of=report.as_of,
             )
+        of_rows, verdicts = self._judge_rows(driver, suites, present, frame, reach, options)
         found = [
             *self._judge_structure(suites, present),
-            *self._judge_rows(driver, suites, present, frame, reach, options),
+            *of_rows,
             *self._judge_days(driver, suites, present, frame),
         ]
         order = {name: number for number, name in enumerate(names)}
@@ -195,13 +196,14 @@ class DataQuality:
             for one in sorted(found, key=lambda one: order[one.check.name])
         ]
         self._remember(driver, report, results, reach)
-        results = [
-            replace(one, suspects=find_suspects(driver, one, WRITERS[one.check.table]))
-            if one.first_bad_at is not None
-            else one
-            for one in results
-        ]
-        driver.commit()
+        with driver.transaction():
+            results = [
+                replace(one, suspects=find_suspects(driver, one, WRITERS[one.check.table]))
+                if one.first_bad_at is not None
+                else one
+                for one in results
+            ]
+        self._write_docs(verdicts, suites, frame)
         self._tell(report, results, suites, options)
 
     # -- what is judged
@@ -275,7 +277,7 @@ class DataQuality:
         frame: Frame,
         reach: Reach,
         options: Options,
-    ) -> list[Found]:
+    ) -> tuple[list[Found], expectations.Verdicts]:
         texts: dict[str, str] = {}
         broken: dict[str, str] = {}
         for suite in suites:
@@ -313,8 +315,7 @@ class DataQuality:
                 else:
                     text, but = texts[suite.table], waived.get(check.name, ())
                     found.append(self._find_rows(driver, check, rule, text, is_full, but))
-        self._write_docs(verdicts, suites, frame)
-        return found
+        return found, verdicts
 
     def _find_rows(
         self,
