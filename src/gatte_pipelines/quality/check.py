@@ -168,7 +168,7 @@ class DataQuality:
         )
         names = [check.name for suite in suites for check in suite.checks]
         with driver.transaction():
-            last = read_last(driver, names)
+            last = read_last(driver, names, before=report.as_of)
             reach = find_reach(
                 driver,
                 [suite.table for suite in suites if suite.table in present],
@@ -359,7 +359,10 @@ class DataQuality:
                 try:
                     with driver.transaction():
                         counts = count_days(
-                            driver, suite, today=frame.today, counted_at=frame.as_of
+                            driver,
+                            suite,
+                            today=frame.today,
+                            counted_at=frame.as_of if self._is_of_today(frame.as_of) else None,
                         )
                 except psycopg.Error as error:
                     why = _refusal(error)
@@ -379,6 +382,9 @@ class DataQuality:
 
     # -- what is remembered and told
 
+    def _is_of_today(self, as_of: datetime) -> bool:
+        return business_date(as_of) == business_date(self.now)
+
     def _remember(
         self,
         driver: psycopg.Connection,
@@ -386,7 +392,6 @@ class DataQuality:
         results: Sequence[Result],
         reach: Reach,
     ) -> None:
-        is_today = business_date(report.as_of) == business_date(self.now)
         unread = {one.check.table for one in results if one.state is State.NOT_RUN}
         gates: dict[str, str | None] = {}
         for one in results:
@@ -396,7 +401,7 @@ class DataQuality:
                 gates[one.check.table] = f"{before}, {one.check.name}" if before else one.check.name
         with driver.transaction(), driver.cursor() as cursor:
             store(cursor, results, run_id=report.run_id, checked_at=report.as_of)
-            if not is_today:
+            if not self._is_of_today(report.as_of):
                 report.notes.append("instante de outro dia: os bloqueios não mudaram")
                 return
             set_gates(cursor, gates, run_id=report.run_id, at=report.as_of)
@@ -407,7 +412,8 @@ class DataQuality:
                 if name.removesuffix("_full_at") not in unread
             }
             cursor.execute(
-                _SQL["store_watermarks"], {"names": list(kept), "values": list(kept.values())}
+                _SQL["store_watermarks"],
+                {"names": list(kept), "values": list(kept.values()), "instant": report.as_of},
             )
 
     def _tell(

@@ -1,8 +1,8 @@
 -- What the checks of quality read and store beside the rows they judge.
 
 -- name: read_rights
--- Which of the nine are there, and whether this role may read the whole of them: rows that row-level
--- security hides would be taken for rows that hold.
+-- Which of the nine are there, and whether this role may read the whole of them: rows that
+-- row-level security hides would be taken for rows that hold.
 select
     n.table_name,
     t.oid is not null as is_there,
@@ -29,6 +29,8 @@ from pipeline.watermarks
 where pipeline = 'data_quality';
 
 -- name: store_watermarks
+-- Not where a later instant of the same day was judged before: the next run takes that one's
+-- failures for the last, and must meet all that changed since.
 insert into pipeline.watermarks (pipeline, name, value, updated_at)
 select
     'data_quality',
@@ -36,6 +38,13 @@ select
     w.value,
     pipeline.clock()
 from unnest(%(names)s::text[], %(values)s::text[]) as w (name, value)
+where
+    not exists (
+        select from pipeline.quality_results as q
+        where
+            q.checked_at > %(instant)s
+            and pipeline.business_date(q.checked_at) = pipeline.business_date(%(instant)s)
+    )
 on conflict (pipeline, name) do update
     set value = excluded.value, updated_at = excluded.updated_at;
 
@@ -54,7 +63,10 @@ from unnest(%(checks)s::text[]) as n (check_name)
 cross join
     lateral (
         select q.* from pipeline.quality_results as q
-        where q.check_name = n.check_name and q.state <> 'not_judged'
+        where
+            q.check_name = n.check_name
+            and q.state <> 'not_judged'
+            and q.checked_at <= %(instant)s
         order by q.checked_at desc, q.result_id desc
         limit 1
     ) as r;

@@ -170,15 +170,18 @@ def _state(found: Found, waiver: Waiver | None, today: date) -> State:
     return State.WAIVED if is_waived else State.FAILED
 
 
-def read_last(connection: psycopg.Connection, checks: Iterable[str]) -> dict[str, Last]:
+def read_last(
+    connection: psycopg.Connection, checks: Iterable[str], *, before: datetime
+) -> dict[str, Last]:
     """The last results of checks, by name.
 
     Args:
         connection: To the database.
         checks: Their names.
+        before: Those of a later instant, as a run for another day leaves them, are passed over.
     """
     with connection.cursor(row_factory=dict_row) as cursor:
-        cursor.execute(_SQL["read_last"], {"checks": list(checks)})
+        cursor.execute(_SQL["read_last"], {"checks": list(checks), "instant": before})
         return {
             row["check_name"]: Last(
                 state=State(row["state"]),
