@@ -338,6 +338,7 @@ class DataQuality:
             holds=failing.rows == 0,
             is_full=is_full,
             rows=failing.rows,
+            excused=failing.excused,
             keys=failing.keys,
         )
 

@@ -100,7 +100,7 @@ def describe(result: Result) -> str:
     if result.state is State.NOT_RUN:
         parts.append(f"não executada: {found.detail or 'sem detalhe'}")
     elif found.rows is not None:
-        parts.append(count(found.rows, "linha"))
+        parts.append(count(found.rows, "linha") + _excused(result))
     elif found.detail:
         parts.append(found.detail)
     if result.state is not State.NOT_RUN:
@@ -256,7 +256,7 @@ def _card(one: Result) -> Iterator[str]:
         f"<code>{escape(check.name)}</code></p><dl>"
     )
     if found.rows is not None:
-        yield f"<dt>Linhas</dt><dd>{number(found.rows)}{_scope(one)}</dd>"
+        yield f"<dt>Linhas</dt><dd>{number(found.rows)}{_excused(one)}{_scope(one)}</dd>"
     if found.detail:
         yield f"<dt>O que se viu</dt><dd>{escape(found.detail)}</dd>"
     yield f"<dt>Quem age</dt><dd>{escape(check.acts)}</dd>"
@@ -270,6 +270,13 @@ def _card(one: Result) -> Iterator[str]:
         told = count(len(keys), "identificador", "identificadores")
         yield f"<details><summary>{told}</summary><pre>{', '.join(keys)}</pre></details>"
     yield "</div>\n"
+
+
+def _excused(one: Result) -> str:
+    excused = one.found.excused
+    if not excused or one.state is not State.FAILED:
+        return ""
+    return f", {count(excused, 'delas tolerada', 'delas toleradas')}"
 
 
 def _scope(one: Result) -> str:

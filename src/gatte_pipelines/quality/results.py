@@ -42,8 +42,9 @@ class Found:
         holds: Whether it holds; None where it could not be judged.
         has_run: Whether it could be carried out at all.
         is_full: Whether all rows were looked at.
-        rows: How many rows fail, but for those that a waiver names; None for the whole table.
-        keys: The first of them.
+        rows: How many rows fail; None for the whole table.
+        excused: How many of them a waiver names.
+        keys: The first of them: also those, so that they are met again once it is over.
         detail: In Portuguese, what was found where no rows are meant, or why it did not run.
     """
 
@@ -52,6 +53,7 @@ class Found:
     has_run: bool = True
     is_full: bool = True
     rows: int | None = None
+    excused: int = 0
     keys: tuple[UUID, ...] = ()
     detail: str | None = None
 
@@ -136,7 +138,7 @@ def conclude(
 
     Args:
         found: What the run found.
-        waiver: Of this check; where it names rows, those are left out of the finding.
+        waiver: Of this check; one that names rows excuses it where no other row fails.
         last: The last result of the check.
         run_id: Of this run.
         checked_at: When it looks.
@@ -160,14 +162,16 @@ def conclude(
 
 
 def _state(found: Found, waiver: Waiver | None, today: date) -> State:
-    is_waived = waiver is not None and not waiver.keys and waiver.holds_on(today)
     if not found.has_run:
         return State.NOT_RUN
     if found.holds is None:
         return State.NOT_JUDGED
     if found.holds:
         return State.PASSED
-    return State.WAIVED if is_waived else State.FAILED
+    if waiver is None or not waiver.holds_on(today):
+        return State.FAILED
+    is_excused = not waiver.keys or found.excused == found.rows
+    return State.WAIVED if is_excused else State.FAILED
 
 
 def read_last(
