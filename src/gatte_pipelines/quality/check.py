@@ -171,7 +171,11 @@ class DataQuality:
             last = read_last(driver, names, before=report.as_of)
             reach = find_reach(
                 driver,
-                [suite.table for suite in suites if suite.table in present],
+                {
+                    suite.table: [check.name for check, _ in suite.rules]
+                    for suite in suites
+                    if suite.table in present
+                },
                 options.mode,
                 last,
                 as_of=report.as_of,
