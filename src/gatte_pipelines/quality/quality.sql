@@ -49,7 +49,8 @@ on conflict (pipeline, name) do update
     set value = excluded.value, updated_at = excluded.updated_at;
 
 -- name: read_last
--- The last result of each check that says whether it holds.
+-- The last result of each check, but for those that lacked history; and whether its failure was
+-- found, or only suspected since the check did not run.
 select
     n.check_name,
     r.state,
@@ -58,7 +59,15 @@ select
     r.first_bad_run_id,
     r.first_bad_at,
     r.checked_at,
-    r.last_good_at
+    r.last_good_at,
+    not exists (
+        select from pipeline.quality_results as b
+        where
+            b.check_name = n.check_name
+            and b.checked_at = r.first_bad_at
+            and b.run_id = r.first_bad_run_id
+            and b.state = 'not_run'
+    ) as was_found
 from unnest(%(checks)s::text[]) as n (check_name)
 cross join
     lateral (
@@ -112,7 +121,8 @@ select
 from pipeline.runs as r
 where
     r.pipeline = any(%(writers)s)
-    and r.started_at > coalesce(%(good_at)s::timestamptz, '-infinity')
+    -- One that was still writing then may have written after it.
+    and coalesce(r.finished_at, r.started_at) > coalesce(%(good_at)s::timestamptz, '-infinity')
     and r.started_at <= %(bad_at)s
     and (
         r.outcome is null

@@ -104,7 +104,12 @@ class Result:
 
 @dataclass(frozen=True, kw_only=True)
 class Last:
-    """The last result of a check that said whether it holds."""
+    """The last result of a check that was judged, or was to be.
+
+    Attributes:
+        was_found: Whether the run that it blames first found a failure, and did not only fail to
+            carry the check out.
+    """
 
     state: State
     rows: int | None
@@ -113,6 +118,7 @@ class Last:
     first_bad_run_id: UUID | None
     first_bad_at: datetime | None
     last_good_at: datetime | None
+    was_found: bool = True
 
     @property
     def was_bad(self) -> bool:
@@ -147,10 +153,16 @@ def conclude(
     state = _state(found, waiver, today)
     if state in {State.PASSED, State.NOT_JUDGED}:
         return Result(found=found, state=state, waiver=waiver)
-    if last is not None and last.was_bad:
+    since: tuple[UUID | None, datetime | None, datetime | None]
+    if last is None:
+        since = (run_id, checked_at, None)
+    elif not last.was_bad:
+        since = (run_id, checked_at, last.checked_at)
+    elif last.was_found or state is State.NOT_RUN:
         since = (last.first_bad_run_id, last.first_bad_at, last.last_good_at)
     else:
-        since = (run_id, checked_at, None if last is None else last.checked_at)
+        # When the check did not run, nobody knew of a failure: it may have come after that.
+        since = (run_id, checked_at, last.last_good_at)
     return Result(
         found=found,
         state=state,
@@ -195,6 +207,7 @@ def read_last(
                 first_bad_run_id=row["first_bad_run_id"],
                 first_bad_at=row["first_bad_at"],
                 last_good_at=row["last_good_at"],
+                was_found=row["was_found"],
             )
             for row in cursor.fetchall()
         }
