@@ -62,7 +62,7 @@ class Overview:
 _LIGHTS_PT = {
     Light.RED: ("Não confie", "Há uma falha crítica; o que depende desta tabela está parado."),
     Light.YELLOW: ("Use com cuidado", "Há avisos a resolver; nada está parado."),
-    Light.GREEN: ("Confiável", "Tudo o que foi verificado está certo."),
+    Light.GREEN: ("Confiável", "Nada do que foi verificado impede o uso desta tabela."),
     Light.GREY: ("Sem avaliação", "Nada pôde ser avaliado."),
 }
 _SEVERITIES_PT = {
@@ -86,7 +86,10 @@ def light(results: Sequence[Result]) -> Light:
     """How far a table can be trusted, by the results of its checks."""
     if any(one.closes_the_gate for one in results):
         return Light.RED
-    if any(one.is_bad and one.check.severity is not Severity.INFO for one in results):
+    if any(
+        one.state is State.NOT_RUN or (one.is_bad and one.check.severity is not Severity.INFO)
+        for one in results
+    ):
         return Light.YELLOW
     if any(one.state in {State.PASSED, State.FAILED, State.WAIVED} for one in results):
         return Light.GREEN
