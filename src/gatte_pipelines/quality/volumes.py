@@ -32,6 +32,9 @@ LEAST_SHARE, LEAST_ROWS = 0.10, 5
 LEAST_PAUSE = 2
 """Business days without a row that are no news anywhere."""
 
+PAUSES_AN_INCIDENT = 20
+"""Of so many pauses between days with rows the longest is left out: it may be an incident's."""
+
 _DAY = timedelta(days=1)
 _WEEKDAYS = (
     ("segunda-feira", "segundas-feiras"),
@@ -106,8 +109,10 @@ def judge_freshness(counts: Mapping[date, int], today: date, calendar: Calendar)
     if len(days) < LEAST_DAYS:
         told = count(len(days), "dia", "dias")
         return Judgement(None, f"só houve linhas em {told} das últimas {WEEKS} semanas")
-    pauses = [_business_days(one, other, calendar) for one, other in pairwise(days)]
-    longest = max(LEAST_PAUSE, 2 * max(pauses))
+    pauses = sorted(_business_days(one, other, calendar) for one, other in pairwise(days))
+    # A past incident among many days is no measure of what is usual.
+    usual = pauses[-1 - len(pauses) // PAUSES_AN_INCIDENT]
+    longest = max(LEAST_PAUSE, 2 * usual)
     pause = _business_days(days[-1], today, calendar)
     word = ("dia útil", "dias úteis")
     return Judgement(
