@@ -10,6 +10,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import date, timedelta
 from itertools import pairwise
+from math import ceil, floor
 from statistics import median
 from typing import Protocol
 
@@ -89,9 +90,9 @@ def judge_volume(counts: Mapping[date, int], on: date, calendar: Calendar) -> Ju
     deviation = median(abs(rows - middle) for rows in usual)
     away = max(SPREADS * _SPREAD_OF_MAD * deviation, LEAST_SHARE * middle, LEAST_ROWS)
     rows = counts.get(on, 0)
-    low, high = max(0, round(middle - away)), round(middle + away)
+    low, high = max(0, ceil(middle - away)), floor(middle + away)
     return Judgement(
-        abs(rows - middle) <= away,
+        low <= rows <= high,
         f"{count(rows, 'linha')} em {day(on)}; o usual é de {number(low)} a {number(high)}",
     )
 
