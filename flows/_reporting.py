@@ -45,8 +45,8 @@ RETRIES = 2
 RETRY_DELAYS_SECONDS = [3.0, 12.0]
 
 
-Document = str | list[dict[str, Any]]
-"""Markdown, or the rows of a table."""
+Document = str | tuple[str, list[dict[str, Any]]]
+"""Markdown, or a title and the rows of a table."""
 
 
 @safe_errors()
@@ -162,9 +162,8 @@ def write_documents(pipeline: str, documents: Mapping[str, Document]) -> None:
     """Write what an operation has to show besides its report, texts under their first line."""
     for name, markdown in documents.items():
         if not isinstance(markdown, str):
-            create_table_artifact(
-                key=artifact_key(pipeline, name), table=markdown, description=name
-            )
+            title, rows = markdown
+            create_table_artifact(key=artifact_key(pipeline, name), table=rows, description=title)
             continue
         title = markdown.lstrip().partition("\n")[0].lstrip("# ").strip()
         create_markdown_artifact(

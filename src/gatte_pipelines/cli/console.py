@@ -106,13 +106,18 @@ def print_report(report: RunReport, *, as_json: bool) -> None:
 
 def print_card(report: RunReport) -> None:
     """Print the end card and the balance of a run for a person."""
-    console.print(_MARKDOWN_SIGNS.sub("", report.summary_pt()))
+    print_markdown(report.summary_pt())
     if report.received:
         table = Table("item", "quantidade", box=None, pad_edge=False)
         table.columns[1].justify = "right"
         for row in report.table_rows():
             table.add_row(str(row["item"]), f"{row['quantidade']:,}".replace(",", "."))
         console.print(table)
+
+
+def print_markdown(text: str) -> None:
+    """Print what is Markdown for Prefect as words for a terminal."""
+    console.print(_MARKDOWN_SIGNS.sub("", text))
 
 
 def print_json(value: object) -> None:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
 from rich.table import Table
@@ -14,6 +14,7 @@ from gatte_pipelines.cli.console import (
     console,
     parse_as_of,
     print_json,
+    print_markdown,
     print_report,
     wired,
 )
@@ -45,13 +46,20 @@ def check(
         def tell(progress: Progress) -> None:
             show(completed=progress.done, total=progress.total, done=progress.table)
 
-        report = wiring.run(
-            "data_quality",
-            as_of=parse_as_of(as_of),
-            progress=tell,
-            tables=table or [],
-            mode=mode.value,
-        )
+        documents: dict[str, Any] = {}
+        try:
+            report = wiring.run(
+                "data_quality",
+                as_of=parse_as_of(as_of),
+                progress=tell,
+                tables=table or [],
+                mode=mode.value,
+                documents=documents,
+            )
+        finally:
+            # Also of a run that ends red: what failed, what it means and who acts.
+            if not as_json and "resumo" in documents:
+                print_markdown(documents["resumo"])
     print_report(report, as_json=as_json)
 
 

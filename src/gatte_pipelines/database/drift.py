@@ -177,17 +177,23 @@ _RELATION_KINDS = {
 _TRIGGER_ON = ("A", "O")
 
 
-def compare_with_doc01(connection: Connection) -> list[Difference]:
+def compare_with_doc01(
+    connection: Connection, tables_of_doc01: Sequence[str] = NINE
+) -> list[Difference]:
     """Every difference between the schema ``public`` and DOC 01 with our additions.
 
     Five catalog queries whatever the number of tables; PostgreSQL 15 to 18. The caller's
-    transaction is used and left open.
+    transaction is used and left open. Who alters one of the tables is waited for.
+
+    Args:
+        connection: To the database.
+        tables_of_doc01: Only these of DOC 01's are compared.
 
     Returns:
         Differences in the order of DOC 01's tables; tables that are not DOC 01's come last.
     """
     tables = connection.execute(_TABLES).all()
-    nine = {"nine": list(NINE)}
+    nine = {"nine": list(tables_of_doc01)}
     columns = _by_table(connection.execute(_COLUMNS, nine).all())
     constraints = _by_table(connection.execute(_CONSTRAINTS, nine).all())
     indexes = _by_table(connection.execute(_INDEXES, nine).all())
@@ -195,7 +201,7 @@ def compare_with_doc01(connection: Connection) -> list[Difference]:
     by_name = {row.table_name: row for row in tables}
 
     found: list[Difference] = []
-    for name in NINE:
+    for name in tables_of_doc01:
         relation = by_name.get(name)
         if relation is None:
             found.append(Difference(name, Kind.TABLE, "", "table", None))

@@ -10,10 +10,12 @@ from collections.abc import Callable
 from datetime import datetime
 from uuid import uuid4
 
+from psycopg.errors import InsufficientPrivilege
 from sqlalchemy import Connection, text
-from sqlalchemy.exc import SQLAlchemyError
+from sqlalchemy.exc import ProgrammingError, SQLAlchemyError
 
 from gatte_pipelines.database.single_flight import single_flight
+from gatte_pipelines.errors import ConfigurationError
 from gatte_pipelines.run_report import Outcome, RunReport
 from gatte_pipelines.safe_errors import safe_error
 
@@ -39,6 +41,7 @@ def run_recorded(
         The balanced report. A run that found the lock taken is ``skipped``.
 
     Raises:
+        ConfigurationError: This role may not record runs.
         GatteError: Whatever ``body`` raised, made safe, after the row was marked as failed.
     """
     report = RunReport(pipeline=pipeline, run_id=uuid4(), as_of=as_of)
@@ -85,19 +88,25 @@ def _assert_committed(connection: Connection, report: RunReport) -> None:
 
 
 def _insert(connection: Connection, report: RunReport, *, finished: bool) -> None:
-    with connection.begin():
-        connection.execute(
-            _INSERT,
-            {
-                "run_id": report.run_id,
-                "pipeline": report.pipeline,
-                "as_of": report.as_of,
-                "finished": finished,
-                "outcome": report.outcome.value,
-                "reason": report.reason,
-                "report": report.to_json().decode(),
-            },
-        )
+    values = {
+        "run_id": report.run_id,
+        "pipeline": report.pipeline,
+        "as_of": report.as_of,
+        "finished": finished,
+        "outcome": report.outcome.value,
+        "reason": report.reason,
+        "report": report.to_json().decode(),
+    }
+    try:
+        with connection.begin():
+            connection.execute(_INSERT, values)
+    except ProgrammingError as error:
+        if not isinstance(error.orig, InsufficientPrivilege):
+            raise
+        raise ConfigurationError(
+            f"this user may not record runs; {report.pipeline} logs in as gatte_pipeline: "
+            "check GATTE_DATABASE_URL"
+        ) from None
 
 
 def _finish(connection: Connection, report: RunReport, error: str | None) -> None:

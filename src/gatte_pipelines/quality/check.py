@@ -14,10 +14,11 @@ from uuid import UUID
 
 import psycopg
 from psycopg import sql
+from sqlalchemy.exc import DBAPIError
 
 from gatte_pipelines.business_time import business_date
+from gatte_pipelines.database.drift import Difference, compare_with_doc01
 from gatte_pipelines.database.drift import Kind as DriftKind
-from gatte_pipelines.database.drift import compare_with_doc01
 from gatte_pipelines.database.engine import psycopg_connection
 from gatte_pipelines.database.gates import set_gates
 from gatte_pipelines.database.names import NINE
@@ -84,6 +85,8 @@ WRITERS: dict[str, tuple[str, ...]] = {
 
 _SQL = read_statements(Path(__file__).with_name("quality.sql"))
 _MAX_DETAIL = 400
+# Who alters a table for longer than this is not waited for: its checks did not run.
+_LOCK_TIMEOUT = "10s"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -154,6 +157,8 @@ class DataQuality:
         """
         suites = self._chosen(options.tables)
         driver = psycopg_connection(self.connection)
+        with driver.transaction():
+            driver.execute("select set_config('lock_timeout', %s, false)", [_LOCK_TIMEOUT])
         present = self._assert_readable(driver, suites)
         frame = Frame(
             as_of=report.as_of,
@@ -163,17 +168,22 @@ class DataQuality:
         )
         names = [check.name for suite in suites for check in suite.checks]
         with driver.transaction():
-            last = read_last(driver, names)
+            last = read_last(driver, names, before=report.as_of)
             reach = find_reach(
                 driver,
-                [suite.table for suite in suites if suite.table in present],
+                {
+                    suite.table: [check.name for check, _ in suite.rules]
+                    for suite in suites
+                    if suite.table in present
+                },
                 options.mode,
                 last,
                 as_of=report.as_of,
             )
+        of_rows, verdicts = self._judge_rows(driver, suites, present, frame, reach, options)
         found = [
             *self._judge_structure(suites, present),
-            *self._judge_rows(driver, suites, present, frame, reach, options),
+            *of_rows,
             *self._judge_days(driver, suites, present, frame),
         ]
         order = {name: number for number, name in enumerate(names)}
@@ -190,13 +200,14 @@ class DataQuality:
             for one in sorted(found, key=lambda one: order[one.check.name])
         ]
         self._remember(driver, report, results, reach)
-        results = [
-            replace(one, suspects=find_suspects(driver, one, WRITERS[one.check.table]))
-            if one.last_good_run_id is not None
-            else one
-            for one in results
-        ]
-        driver.commit()
+        with driver.transaction():
+            results = [
+                replace(one, suspects=find_suspects(driver, one, WRITERS[one.check.table]))
+                if one.last_good_run_id is not None
+                else one
+                for one in results
+            ]
+        self._write_docs(verdicts, suites, frame)
         self._tell(report, results, suites, options)
 
     # -- what is judged
@@ -225,21 +236,40 @@ class DataQuality:
         return frozenset(table for table, is_there, _ in rows if is_there)
 
     def _judge_structure(self, suites: Sequence[Suite], present: frozenset[str]) -> list[Found]:
-        with self.connection.begin():
-            differences = compare_with_doc01(self.connection)
+        differences, refused = self._compare_structure(
+            [suite.table for suite in suites if suite.find("schema")]
+        )
         found = []
         for suite in suites:
             check = suite.find("schema")
             if check is None:
                 continue
+            if suite.table in refused:
+                found.append(Found(check=check, has_run=False, detail=refused[suite.table]))
+                continue
             mine = [
-                str(one)
-                for one in differences
-                if one.table == suite.table and one.kind is not DriftKind.NOTE
+                str(one) for one in differences if one.table == suite.table and _is_doubtful(one)
             ]
             detail = "; ".join(mine) if suite.table in present else "a tabela não existe"
             found.append(Found(check=check, holds=not mine, detail=detail[:_MAX_DETAIL] or None))
         return found
+
+    def _compare_structure(self, tables: Sequence[str]) -> tuple[list[Difference], dict[str, str]]:
+        """What differs from DOC 01, and why tables could not be compared."""
+        differences: list[Difference] = []
+        refused: dict[str, str] = {}
+        try:
+            with self.connection.begin():
+                return compare_with_doc01(self.connection, tables), refused
+        except DBAPIError as error:
+            if len(tables) == 1:
+                return [], {tables[0]: _refusal(error.orig)}
+        # One of them is at fault, as where somebody alters it now.
+        for table in tables:
+            of_one, of_one_refused = self._compare_structure([table])
+            differences += of_one
+            refused |= of_one_refused
+        return differences, refused
 
     def _judge_rows(
         self,
@@ -249,7 +279,7 @@ class DataQuality:
         frame: Frame,
         reach: Reach,
         options: Options,
-    ) -> list[Found]:
+    ) -> tuple[list[Found], expectations.Verdicts]:
         texts: dict[str, str] = {}
         broken: dict[str, str] = {}
         for suite in suites:
@@ -262,7 +292,7 @@ class DataQuality:
             except BadInputError as error:
                 broken[suite.table] = error.message
             except psycopg.Error as error:
-                broken[suite.table] = f"o banco recusou a consulta ({error.sqlstate})"
+                broken[suite.table] = _refusal(error)
         judged = [(suite, texts[suite.table]) for suite in suites if suite.table not in broken]
         places = {suite.table: number for number, (suite, _) in enumerate(judged)}
 
@@ -287,8 +317,7 @@ class DataQuality:
                 else:
                     text, but = texts[suite.table], waived.get(check.name, ())
                     found.append(self._find_rows(driver, check, rule, text, is_full, but))
-        self._write_docs(verdicts, suites, frame)
-        return found
+        return found, verdicts
 
     def _find_rows(
         self,
@@ -304,18 +333,14 @@ class DataQuality:
             with driver.transaction():
                 failing = find_failing(driver, text, rule, but=waived)
         except psycopg.Error as error:
-            return Found(
-                check=check,
-                has_run=False,
-                is_full=is_full,
-                detail=f"o banco recusou a consulta ({error.sqlstate})",
-            )
+            return Found(check=check, has_run=False, is_full=is_full, detail=_refusal(error))
         self.statements += 1
         return Found(
             check=check,
             holds=failing.rows == 0,
             is_full=is_full,
             rows=failing.rows,
+            excused=failing.excused,
             keys=failing.keys,
         )
 
@@ -337,10 +362,13 @@ class DataQuality:
                 try:
                     with driver.transaction():
                         counts = count_days(
-                            driver, suite, today=frame.today, counted_at=frame.as_of
+                            driver,
+                            suite,
+                            today=frame.today,
+                            counted_at=frame.as_of if self._is_of_today(frame.as_of) else None,
                         )
                 except psycopg.Error as error:
-                    why = f"o banco recusou a consulta ({error.sqlstate})"
+                    why = _refusal(error)
             for check in checks:
                 if check is None:
                     continue
@@ -357,6 +385,9 @@ class DataQuality:
 
     # -- what is remembered and told
 
+    def _is_of_today(self, as_of: datetime) -> bool:
+        return business_date(as_of) == business_date(self.now)
+
     def _remember(
         self,
         driver: psycopg.Connection,
@@ -364,7 +395,6 @@ class DataQuality:
         results: Sequence[Result],
         reach: Reach,
     ) -> None:
-        is_today = business_date(report.as_of) == business_date(self.now)
         unread = {one.check.table for one in results if one.state is State.NOT_RUN}
         gates: dict[str, str | None] = {}
         for one in results:
@@ -374,7 +404,7 @@ class DataQuality:
                 gates[one.check.table] = f"{before}, {one.check.name}" if before else one.check.name
         with driver.transaction(), driver.cursor() as cursor:
             store(cursor, results, run_id=report.run_id, checked_at=report.as_of)
-            if not is_today:
+            if not self._is_of_today(report.as_of):
                 report.notes.append("instante de outro dia: os bloqueios não mudaram")
                 return
             set_gates(cursor, gates, run_id=report.run_id, at=report.as_of)
@@ -385,7 +415,8 @@ class DataQuality:
                 if name.removesuffix("_full_at") not in unread
             }
             cursor.execute(
-                _SQL["store_watermarks"], {"names": list(kept), "values": list(kept.values())}
+                _SQL["store_watermarks"],
+                {"names": list(kept), "values": list(kept.values()), "instant": report.as_of},
             )
 
     def _tell(
@@ -418,7 +449,7 @@ class DataQuality:
         report.notes.append(f"página: {path}")
         if options.documents is not None:
             options.documents["resumo"] = page.to_markdown(document, path)
-            options.documents["verificacoes"] = page.to_rows(document)
+            options.documents["verificacoes"] = ("Tabela por tabela", page.to_rows(document))
         closing = [one for one in results if one.closes_the_gate]
         broken = [one for one in results if one.state is State.NOT_RUN]
         if closing or broken:
@@ -442,10 +473,23 @@ class DataQuality:
         (folder / "index.html").write_text(index, "utf-8")
 
 
+def _is_doubtful(difference: Difference) -> bool:
+    """Whether a table that differs so is not to be trusted; a missing index only makes it slow."""
+    if difference.kind in {DriftKind.NOTE, DriftKind.INDEX}:
+        return False
+    expected = difference.expected or ""
+    return difference.kind is not DriftKind.ADDITION or not expected.startswith("index ")
+
+
 def _worst_first(results: Sequence[Result]) -> list[Result]:
     order = ("critical", "warning", "info")
     unique = {one.check.name: one for one in results}
     return sorted(unique.values(), key=lambda one: order.index(one.check.severity))
+
+
+def _refusal(error: BaseException | None) -> str:
+    """What the database refused, by its code alone: its message quotes values."""
+    return f"o banco recusou a consulta ({getattr(error, 'sqlstate', None) or 'sem código'})"
 
 
 def _read_columns(driver: psycopg.Connection, text: str) -> frozenset[str]:

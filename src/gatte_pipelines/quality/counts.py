@@ -20,7 +20,7 @@ _ONLY = {"messages": "content <> ''"}
 
 
 def count_days(
-    connection: psycopg.Connection, suite: Suite, *, today: date, counted_at: datetime
+    connection: psycopg.Connection, suite: Suite, *, today: date, counted_at: datetime | None
 ) -> dict[date, int]:
     """Count what was not counted before; the counts of the last weeks, today's so far included.
 
@@ -28,7 +28,8 @@ def count_days(
         connection: To the database, in a transaction: what is counted is stored.
         suite: Of a table whose rows come by the day.
         today: The business date.
-        counted_at: The instant that is stored.
+        counted_at: The instant that is stored; None stores nothing, as for another day than the
+            clock's: what comes on it may be still to come.
     """
     first = today - timedelta(weeks=WEEKS, days=1)
     with connection.cursor() as cursor:
@@ -55,7 +56,7 @@ def count_days(
                 )
             )
         }
-        if missing:
+        if missing and counted_at is not None:
             cursor.execute(
                 _SQL["store_volumes"],
                 {

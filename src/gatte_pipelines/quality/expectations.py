@@ -17,8 +17,9 @@ from html import escape
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from sqlalchemy import event, make_url
+from sqlalchemy import event
 
+from gatte_pipelines.database.engine import parse_url
 from gatte_pipelines.quality.suite import Check, Kind, Rule, Suite
 
 if TYPE_CHECKING:
@@ -175,7 +176,8 @@ def _source(url: str | URL) -> Iterator[tuple[SQLDatasource, Engine]]:
         ProgressBarsConfig,
     )
 
-    named = make_url(url)
+    # Without our driver the library takes another one, which is not installed.
+    named = parse_url(url) if isinstance(url, str) else url
     options = " ".join(filter(None, [str(named.query.get("options", "")), _OPTIONS]))
     context = gx.get_context(
         mode="ephemeral",

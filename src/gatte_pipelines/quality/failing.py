@@ -24,10 +24,12 @@ class Failing:
 
     Attributes:
         rows: How many.
-        keys: The ids of the first of them, in order, at most `MAX_KEYS`.
+        excused: How many of them may fail.
+        keys: The ids of the first of them, at most `MAX_KEYS`: those that may not fail come first.
     """
 
     rows: int = 0
+    excused: int = 0
     keys: tuple[UUID, ...] = ()
 
 
@@ -43,8 +45,8 @@ def find_failing(
         but: Ids of rows that may fail.
     """
     statement = sql.SQL(
-        "select r.id, count(*) over () from ({rows}) as r where ({failing}) "
-        "and r.id <> all({but}::uuid[]) order by r.id limit {most}"
+        "select r.id, count(*) over (), count(*) filter (where r.id = any({but}::uuid[])) over () "
+        "from ({rows}) as r where ({failing}) order by r.id = any({but}::uuid[]), r.id limit {most}"
     ).format(
         # Of a suite's file, which is as fixed as code.
         rows=sql.SQL(rows),
@@ -55,4 +57,7 @@ def find_failing(
     with connection.cursor() as cursor:
         # Without parameters nothing in the text is taken for one.
         found = cursor.execute(statement).fetchall()
-    return Failing(found[0][1] if found else 0, tuple(row[0] for row in found))
+    if not found:
+        return Failing()
+    _, rows_found, excused = found[0]
+    return Failing(rows_found, excused, tuple(row[0] for row in found))

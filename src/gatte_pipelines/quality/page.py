@@ -63,7 +63,7 @@ class Overview:
 _LIGHTS_PT = {
     Light.RED: ("Não confie", "Há uma falha crítica; o que depende desta tabela está parado."),
     Light.YELLOW: ("Use com cuidado", "Há avisos a resolver; nada está parado."),
-    Light.GREEN: ("Confiável", "Tudo o que foi verificado está certo."),
+    Light.GREEN: ("Confiável", "Nada do que foi verificado impede o uso desta tabela."),
     Light.GREY: ("Sem avaliação", "Nada pôde ser avaliado."),
 }
 _SEVERITIES_PT = {
@@ -87,7 +87,10 @@ def light(results: Sequence[Result]) -> Light:
     """How far a table can be trusted, by the results of its checks."""
     if any(one.closes_the_gate for one in results):
         return Light.RED
-    if any(one.is_bad and one.check.severity is not Severity.INFO for one in results):
+    if any(
+        one.state is State.NOT_RUN or (one.is_bad and one.check.severity is not Severity.INFO)
+        for one in results
+    ):
         return Light.YELLOW
     if any(one.state in {State.PASSED, State.FAILED, State.WAIVED} for one in results):
         return Light.GREEN
@@ -101,7 +104,7 @@ def describe(result: Result) -> str:
     if result.state is State.NOT_RUN:
         parts.append(f"não executada: {found.detail or 'sem detalhe'}")
     elif found.rows is not None:
-        parts.append(count(found.rows, "linha"))
+        parts.append(count(found.rows, "linha") + _excused(result))
     elif found.detail:
         parts.append(found.detail)
     if result.state is not State.NOT_RUN:
@@ -283,7 +286,7 @@ def _card(one: Result) -> Iterator[str]:
         f"<code>{escape(check.name)}</code></p><dl>"
     )
     if found.rows is not None:
-        yield f"<dt>Linhas</dt><dd>{number(found.rows)}{_scope(one)}</dd>"
+        yield f"<dt>Linhas</dt><dd>{number(found.rows)}{_excused(one)}{_scope(one)}</dd>"
     if found.detail:
         yield f"<dt>O que se viu</dt><dd>{escape(found.detail)}</dd>"
     yield f"<dt>Quem age</dt><dd>{escape(check.acts)}</dd>"
@@ -297,6 +300,13 @@ def _card(one: Result) -> Iterator[str]:
         told = count(len(keys), "identificador", "identificadores")
         yield f"<details><summary>{told}</summary><pre>{', '.join(keys)}</pre></details>"
     yield "</div>\n"
+
+
+def _excused(one: Result) -> str:
+    excused = one.found.excused
+    if not excused or one.state is not State.FAILED:
+        return ""
+    return f", {count(excused, 'delas tolerada', 'delas toleradas')}"
 
 
 def _scope(one: Result) -> str:

@@ -1,14 +1,15 @@
 -- What the checks of quality read and store beside the rows they judge.
 
 -- name: read_rights
--- Which of the nine are there, and whether this role may read the whole of them.
+-- Which of the nine are there, and whether this role may read the whole of them: rows that
+-- row-level security hides would be taken for rows that hold.
 select
     n.table_name,
-    to_regclass('public.' || n.table_name) is not null as is_there,
-    coalesce(
-        has_table_privilege(to_regclass('public.' || n.table_name)::oid, 'select'), false
-    ) as may_read
-from unnest(%(tables)s::text[]) as n (table_name);
+    t.oid is not null as is_there,
+    coalesce(has_table_privilege(t.oid, 'select') and not row_security_active(t.oid), false)
+        as may_read
+from unnest(%(tables)s::text[]) as n (table_name)
+cross join lateral (select to_regclass('public.' || n.table_name)::oid as oid) as t;
 
 -- name: read_snapshot
 -- Every transaction before the first is over and seen. Another cluster counts on its own: a backup
@@ -28,6 +29,8 @@ from pipeline.watermarks
 where pipeline = 'data_quality';
 
 -- name: store_watermarks
+-- Not where a later instant of the same day was judged before: the next run takes that one's
+-- failures for the last, and must meet all that changed since.
 insert into pipeline.watermarks (pipeline, name, value, updated_at)
 select
     'data_quality',
@@ -35,11 +38,19 @@ select
     w.value,
     pipeline.clock()
 from unnest(%(names)s::text[], %(values)s::text[]) as w (name, value)
+where
+    not exists (
+        select from pipeline.quality_results as q
+        where
+            q.checked_at > %(instant)s
+            and pipeline.business_date(q.checked_at) = pipeline.business_date(%(instant)s)
+    )
 on conflict (pipeline, name) do update
     set value = excluded.value, updated_at = excluded.updated_at;
 
 -- name: read_last
--- The last result of each check that says whether it holds.
+-- The last result of each check, but for those that lacked history; and whether its failure was
+-- found, or only suspected since the check did not run.
 select
     n.check_name,
     r.state,
@@ -50,12 +61,23 @@ select
     r.run_id,
     r.checked_at,
     r.last_good_run_id,
-    r.last_good_at
+    r.last_good_at,
+    not exists (
+        select from pipeline.quality_results as b
+        where
+            b.check_name = n.check_name
+            and b.checked_at = r.first_bad_at
+            and b.run_id = r.first_bad_run_id
+            and b.state = 'not_run'
+    ) as was_found
 from unnest(%(checks)s::text[]) as n (check_name)
 cross join
     lateral (
         select q.* from pipeline.quality_results as q
-        where q.check_name = n.check_name and q.state <> 'not_judged'
+        where
+            q.check_name = n.check_name
+            and q.state <> 'not_judged'
+            and q.checked_at <= %(instant)s
         order by q.checked_at desc, q.result_id desc
         limit 1
     ) as r;
@@ -102,7 +124,8 @@ select
 from pipeline.runs as good
 inner join pipeline.runs as bad on bad.run_id = %(bad_run_id)s
 inner join pipeline.runs as r
-    on good.started_at < r.started_at and r.started_at <= bad.started_at
+    -- One that was still writing when the good run began may have written after it.
+    on coalesce(r.finished_at, r.started_at) > good.started_at and r.started_at <= bad.started_at
 where
     good.run_id = %(good_run_id)s
     and r.pipeline = any(%(writers)s)

@@ -42,8 +42,9 @@ class Found:
         holds: Whether it holds; None where it could not be judged.
         has_run: Whether it could be carried out at all.
         is_full: Whether all rows were looked at.
-        rows: How many rows fail, but for those that a waiver names; None for the whole table.
-        keys: The first of them.
+        rows: How many rows fail; None for the whole table.
+        excused: How many of them a waiver names.
+        keys: The first of them: also those, so that they are met again once it is over.
         detail: In Portuguese, what was found where no rows are meant, or why it did not run.
     """
 
@@ -52,6 +53,7 @@ class Found:
     has_run: bool = True
     is_full: bool = True
     rows: int | None = None
+    excused: int = 0
     keys: tuple[UUID, ...] = ()
     detail: str | None = None
 
@@ -104,7 +106,12 @@ class Result:
 
 @dataclass(frozen=True, kw_only=True)
 class Last:
-    """The last result of a check that said whether it holds."""
+    """The last result of a check that was judged, or was to be.
+
+    Attributes:
+        was_found: Whether the run that it blames first found a failure, and did not only fail to
+            carry the check out.
+    """
 
     state: State
     rows: int | None
@@ -115,6 +122,7 @@ class Last:
     first_bad_at: datetime | None
     last_good_run_id: UUID | None
     last_good_at: datetime | None
+    was_found: bool = True
 
     @property
     def was_bad(self) -> bool:
@@ -140,7 +148,7 @@ def conclude(
 
     Args:
         found: What the run found.
-        waiver: Of this check; where it names rows, those are left out of the finding.
+        waiver: Of this check; one that names rows excuses it where no other row fails.
         last: The last result of the check.
         run_id: Of this run.
         checked_at: When it looks.
@@ -158,6 +166,11 @@ def conclude(
     )
     if last is None:
         return since
+    if last.was_bad and not last.was_found and state is not State.NOT_RUN:
+        # When the check did not run, nobody knew of a failure: it may have come after that.
+        return replace(
+            since, last_good_run_id=last.last_good_run_id, last_good_at=last.last_good_at
+        )
     if last.was_bad:
         return replace(
             since,
@@ -170,25 +183,30 @@ def conclude(
 
 
 def _state(found: Found, waiver: Waiver | None, today: date) -> State:
-    is_waived = waiver is not None and not waiver.keys and waiver.holds_on(today)
     if not found.has_run:
         return State.NOT_RUN
     if found.holds is None:
         return State.NOT_JUDGED
     if found.holds:
         return State.PASSED
-    return State.WAIVED if is_waived else State.FAILED
+    if waiver is None or not waiver.holds_on(today):
+        return State.FAILED
+    is_excused = not waiver.keys or found.excused == found.rows
+    return State.WAIVED if is_excused else State.FAILED
 
 
-def read_last(connection: psycopg.Connection, checks: Iterable[str]) -> dict[str, Last]:
+def read_last(
+    connection: psycopg.Connection, checks: Iterable[str], *, before: datetime
+) -> dict[str, Last]:
     """The last results of checks, by name.
 
     Args:
         connection: To the database.
         checks: Their names.
+        before: Those of a later instant, as a run for another day leaves them, are passed over.
     """
     with connection.cursor(row_factory=dict_row) as cursor:
-        cursor.execute(_SQL["read_last"], {"checks": list(checks)})
+        cursor.execute(_SQL["read_last"], {"checks": list(checks), "instant": before})
         return {
             row["check_name"]: Last(
                 state=State(row["state"]),
@@ -200,6 +218,7 @@ def read_last(connection: psycopg.Connection, checks: Iterable[str]) -> dict[str
                 first_bad_at=row["first_bad_at"],
                 last_good_run_id=row["last_good_run_id"],
                 last_good_at=row["last_good_at"],
+                was_found=row["was_found"],
             )
             for row in cursor.fetchall()
         }

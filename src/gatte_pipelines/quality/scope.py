@@ -62,7 +62,7 @@ class Reach:
 
 def find_reach(
     connection: psycopg.Connection,
-    tables: Collection[str],
+    checks: Mapping[str, Collection[str]],
     mode: Mode,
     last: Mapping[str, Last],
     *,
@@ -72,7 +72,8 @@ def find_reach(
 
     Args:
         connection: To the database.
-        tables: Of the run.
+        checks: The names of the run's checks of rows, by table; a check that never ran is to look
+            at all rows.
         mode: What was asked for.
         last: The last results of the checks, by name.
         as_of: The instant of judging.
@@ -83,14 +84,15 @@ def find_reach(
     scopes: dict[str, Scope] = {}
     watermarks: dict[str, str] = {}
     for table in LARGE:
-        if table not in tables:
+        if table not in checks:
             continue
-        mine = {name: result for name, result in last.items() if name.startswith(f"{table}.")}
+        mine = [last[name] for name in checks[table] if name in last]
         since = None if mode is Mode.FULL else _since(known.get(table, ""), first_unseen, database)
         if since is not None and mode is Mode.AUTO and _is_old(known, table, as_of):
             since = None
-        if since is not None and all(one.knows_all_rows for one in mine.values()):
-            keys = tuple(sorted({str(key) for one in mine.values() for key in one.keys}))
+        is_known = len(mine) == len(checks[table]) and all(one.knows_all_rows for one in mine)
+        if since is not None and is_known:
+            keys = tuple(sorted({str(key) for one in mine for key in one.keys}))
             scope = _changed(since, table, keys)
             if not _is_much(connection, scope.changed):
                 scopes[table] = scope
@@ -128,12 +130,16 @@ def _changed(since: str, table: str, keys: tuple[str, ...]) -> Scope:
 
 
 def _is_much(connection: psycopg.Connection, changed: str) -> bool:
-    with connection.cursor() as cursor:
-        row: tuple[Any, ...] | None = cursor.execute(
-            sql.SQL(
-                "select (select count(*) from ({changed}) as x), "
-                "(select count(*) from conversations)"
-            ).format(changed=sql.SQL(changed))
-        ).fetchone()
+    """Whether so much changed; also where a table that tells it cannot be read."""
+    try:
+        with connection.transaction(), connection.cursor() as cursor:
+            row: tuple[Any, ...] | None = cursor.execute(
+                sql.SQL(
+                    "select (select count(*) from ({changed}) as x), "
+                    "(select count(*) from conversations)"
+                ).format(changed=sql.SQL(changed))
+            ).fetchone()
+    except psycopg.Error:
+        return True
     many, of_all = row or (0, 0)
     return bool(many > of_all * MOST_CHANGED)

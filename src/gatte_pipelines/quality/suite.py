@@ -59,7 +59,8 @@ class Rule:
 
     def failing(self) -> str:
         """The SQL condition of a row that fails; null where the row is not judged."""
-        column = self.column
+        # Quoted: a column may be called like a word of SQL, as user is.
+        column = f'"{self.column}"'
         if self.kind is Kind.NOT_NULL:
             return f"{column} is null"
         if self.kind is Kind.IN_SET:

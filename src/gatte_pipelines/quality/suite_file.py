@@ -14,7 +14,8 @@ from gatte_pipelines.quality.suite import Check, Kind, Rule, Severity, Suite
 FOLDER = Path(__file__).with_name("suites")
 """Where the suites of the nine stand."""
 
-WHOLE_TABLE = ("schema", "volume", "freshness")
+BY_DAY = ("volume", "freshness")
+WHOLE_TABLE = ("schema", *BY_DAY)
 """Checks of a table as a whole, which have no column."""
 
 _WORD = re.compile(r"[a-z][a-z0-9_]{1,60}")
@@ -78,6 +79,13 @@ def parse_suite(text: str, file: str) -> Suite:
         if check.name in checks:
             raise BadInputError(
                 file, node.line, f"checks[{number}].name", "expected each check once: take one out"
+            )
+        if check.rule is None and check.what in BY_DAY and "counted_by" not in top:
+            raise BadInputError(
+                file,
+                node.line,
+                f"checks[{number}].name",
+                "expected counted_by beside table: rows are counted by the day of that column",
             )
         checks[check.name] = check
     return Suite(

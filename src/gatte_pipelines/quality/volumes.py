@@ -10,6 +10,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import date, timedelta
 from itertools import pairwise
+from math import ceil, floor
 from statistics import median
 from typing import Protocol
 
@@ -31,6 +32,9 @@ LEAST_SHARE, LEAST_ROWS = 0.10, 5
 
 LEAST_PAUSE = 2
 """Business days without a row that are no news anywhere."""
+
+PAUSES_AN_INCIDENT = 20
+"""Of so many pauses between days with rows the longest is left out: it may be an incident's."""
 
 _DAY = timedelta(days=1)
 _WEEKDAYS = (
@@ -86,9 +90,9 @@ def judge_volume(counts: Mapping[date, int], on: date, calendar: Calendar) -> Ju
     deviation = median(abs(rows - middle) for rows in usual)
     away = max(SPREADS * _SPREAD_OF_MAD * deviation, LEAST_SHARE * middle, LEAST_ROWS)
     rows = counts.get(on, 0)
-    low, high = max(0, round(middle - away)), round(middle + away)
+    low, high = max(0, ceil(middle - away)), floor(middle + away)
     return Judgement(
-        abs(rows - middle) <= away,
+        low <= rows <= high,
         f"{count(rows, 'linha')} em {day(on)}; o usual é de {number(low)} a {number(high)}",
     )
 
@@ -106,8 +110,10 @@ def judge_freshness(counts: Mapping[date, int], today: date, calendar: Calendar)
     if len(days) < LEAST_DAYS:
         told = count(len(days), "dia", "dias")
         return Judgement(None, f"só houve linhas em {told} das últimas {WEEKS} semanas")
-    pauses = [_business_days(one, other, calendar) for one, other in pairwise(days)]
-    longest = max(LEAST_PAUSE, 2 * max(pauses))
+    pauses = sorted(_business_days(one, other, calendar) for one, other in pairwise(days))
+    # A past incident among many days is no measure of what is usual.
+    usual = pauses[-1 - len(pauses) // PAUSES_AN_INCIDENT]
+    longest = max(LEAST_PAUSE, 2 * usual)
     pause = _business_days(days[-1], today, calendar)
     word = ("dia útil", "dias úteis")
     return Judgement(
