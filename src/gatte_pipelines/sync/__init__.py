@@ -1,0 +1,1 @@
+"""What both two-way syncs share: what becomes of a field that two systems hold."""
