@@ -161,8 +161,8 @@ def test_a_table_is_red_where_a_gate_is_closed_and_green_only_where_all_ran(
 
 def test_the_first_line_says_whether_something_stands_still() -> None:
     critical = to_html(overview(result(State.FAILED), result(State.NOT_RUN, what="x_y")))
-    assert "2 falhas críticas: parte dos dados não é confiável." in critical
-    assert "1 falha crítica: parte" in to_html(overview(result(State.FAILED)))
+    assert "2 falhas críticas; parte dos dados não é confiável." in critical
+    assert "1 falha crítica; parte" in to_html(overview(result(State.FAILED)))
     warned = to_html(overview(result(State.FAILED, WARNING), result(State.PASSED)))
     assert "1 aviso a resolver; nada está parado." in warned
     assert "Tudo o que foi verificado está certo." in to_html(overview(result(State.PASSED)))

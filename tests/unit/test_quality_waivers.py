@@ -173,7 +173,7 @@ def test_damaged_text_raises_nothing_but_bad_input(data: st.DataObject) -> None:
 CHECK = Check("users.phone_format", "users", Severity.CRITICAL, "Telefones.", "Vendas")
 TODAY = date(2026, 11, 24)
 NOW = datetime(2026, 11, 24, 5, tzinfo=UTC)
-RUN = uuid4()
+RUN, LAST_RUN = uuid4(), uuid4()
 
 
 def waiver(*keys: UUID, until: date = TODAY) -> Waiver:
@@ -220,9 +220,11 @@ def last(**values: object) -> Last:
         "state": State.PASSED,
         "rows": 0,
         "keys": (),
+        "run_id": LAST_RUN,
         "checked_at": datetime(2026, 11, 23, 5, tzinfo=UTC),
         "first_bad_run_id": None,
         "first_bad_at": None,
+        "last_good_run_id": None,
         "last_good_at": None,
     }
     return Last(**(known | values))  # type: ignore[arg-type]
@@ -230,40 +232,57 @@ def last(**values: object) -> Last:
 
 BAD_SINCE = datetime(2026, 11, 20, 5, tzinfo=UTC)
 GOOD_ON = datetime(2026, 11, 19, 5, tzinfo=UTC)
-EARLIER = uuid4()
-BAD = {"first_bad_run_id": EARLIER, "first_bad_at": BAD_SINCE, "last_good_at": GOOD_ON}
+EARLIER, GOOD_RUN = uuid4(), uuid4()
+BAD = {
+    "first_bad_run_id": EARLIER,
+    "first_bad_at": BAD_SINCE,
+    "last_good_run_id": GOOD_RUN,
+    "last_good_at": GOOD_ON,
+}
+
+
+def blamed(result: Result) -> tuple[object, ...]:
+    return (
+        result.first_bad_run_id,
+        result.first_bad_at,
+        result.last_good_run_id,
+        result.last_good_at,
+    )
 
 
 @pytest.mark.parametrize(
     ("before", "since"),
     [
-        (None, (RUN, NOW, None)),
-        (last(), (RUN, NOW, datetime(2026, 11, 23, 5, tzinfo=UTC))),
-        (last(state=State.FAILED, rows=2, **BAD), (EARLIER, BAD_SINCE, GOOD_ON)),
-        (last(state=State.WAIVED, rows=2, **BAD), (EARLIER, BAD_SINCE, GOOD_ON)),
+        (None, (RUN, NOW, None, None)),
+        (last(), (RUN, NOW, LAST_RUN, datetime(2026, 11, 23, 5, tzinfo=UTC))),
+        (last(state=State.FAILED, rows=2, **BAD), tuple(BAD.values())),
+        (last(state=State.WAIVED, rows=2, **BAD), tuple(BAD.values())),
         # It failed, then did not run, and fails: the same failure still.
-        (last(state=State.NOT_RUN, rows=None, **BAD), (EARLIER, BAD_SINCE, GOOD_ON)),
+        (last(state=State.NOT_RUN, rows=None, **BAD), tuple(BAD.values())),
         # It did not run since it was good: whether it failed then, nobody knows.
-        (last(state=State.NOT_RUN, rows=None, was_found=False, **BAD), (RUN, NOW, GOOD_ON)),
+        (
+            last(state=State.NOT_RUN, rows=None, was_found=False, **BAD),
+            (RUN, NOW, GOOD_RUN, GOOD_ON),
+        ),
     ],
 )
 def test_a_failure_is_dated_from_the_run_that_found_it_first(
-    before: Last | None, since: tuple[UUID, datetime, datetime | None]
+    before: Last | None, since: tuple[object, ...]
 ) -> None:
     for finding, of in ((found(2), None), (found(2), waiver())):
         result = concluded(finding, of, before)
-        assert (result.first_bad_run_id, result.first_bad_at, result.last_good_at) == since
+        assert blamed(result) == since
 
 
 def test_checks_that_do_not_run_are_dated_from_the_first_such_run() -> None:
     before = last(state=State.NOT_RUN, rows=None, was_found=False, **BAD)
     result = concluded(Found(check=CHECK, has_run=False), None, before)
-    assert (result.first_bad_run_id, result.first_bad_at) == (EARLIER, BAD_SINCE)
+    assert blamed(result) == tuple(BAD.values())
 
 
 def test_a_good_run_ends_a_failure() -> None:
     result = concluded(found(0), None, last(state=State.FAILED, rows=2, **BAD))
-    assert (result.first_bad_run_id, result.first_bad_at, result.last_good_at) == (None,) * 3
+    assert blamed(result) == (None,) * 4
 
 
 @pytest.mark.parametrize(
