@@ -1,12 +1,15 @@
 -- What the checks of quality read and store beside the rows they judge.
 
 -- name: read_rights
--- Which of the nine are there, and whether this role may read the whole of them.
+-- Which of the nine are there, and whether this role may read the whole of them: row-level security
+-- would hide rows and say nothing.
 select
     n.table_name,
     to_regclass('public.' || n.table_name) is not null as is_there,
     coalesce(
-        has_table_privilege(to_regclass('public.' || n.table_name)::oid, 'select'), false
+        has_table_privilege(to_regclass('public.' || n.table_name)::oid, 'select')
+        and not row_security_active(to_regclass('public.' || n.table_name)::oid),
+        false
     ) as may_read
 from unnest(%(tables)s::text[]) as n (table_name);
 
