@@ -338,7 +338,11 @@ class DataQuality:
                 try:
                     with driver.transaction():
                         counts = count_days(
-                            driver, suite, today=frame.today, counted_at=frame.as_of
+                            driver,
+                            suite,
+                            today=frame.today,
+                            counted_at=frame.as_of,
+                            remember=frame.today == business_date(self.now),
                         )
                 except psycopg.Error as error:
                     why = f"o banco recusou a consulta ({error.sqlstate})"

@@ -20,15 +20,21 @@ _ONLY = {"messages": "content <> ''"}
 
 
 def count_days(
-    connection: psycopg.Connection, suite: Suite, *, today: date, counted_at: datetime
+    connection: psycopg.Connection,
+    suite: Suite,
+    *,
+    today: date,
+    counted_at: datetime,
+    remember: bool,
 ) -> dict[date, int]:
     """Count what was not counted before; the counts of the last weeks, today's so far included.
 
     Args:
-        connection: To the database, in a transaction: what is counted is stored.
+        connection: To the database, in a transaction.
         suite: Of a table whose rows come by the day.
         today: The business date.
         counted_at: The instant that is stored.
+        remember: Store what is counted; of a day that only seems over nothing may be.
     """
     first = today - timedelta(weeks=WEEKS, days=1)
     with connection.cursor() as cursor:
@@ -55,7 +61,7 @@ def count_days(
                 )
             )
         }
-        if missing:
+        if missing and remember:
             cursor.execute(
                 _SQL["store_volumes"],
                 {
