@@ -231,7 +231,8 @@ class DataQuality:
         if refused:
             raise ConfigurationError(
                 f"this role may not read the whole of {', '.join(refused)}; data_quality logs in "
-                "as gatte_pipeline: look at GATTE_DATABASE_URL"
+                "as gatte_pipeline, from whom no row-level security may hide rows: look at "
+                "GATTE_DATABASE_URL"
             )
         return frozenset(table for table, is_there, _ in rows if is_there)
 

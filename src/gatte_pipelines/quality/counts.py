@@ -25,7 +25,7 @@ def count_days(
     """Count what was not counted before; the counts of the last weeks, today's so far included.
 
     Args:
-        connection: To the database, in a transaction: what is counted is stored.
+        connection: To the database, in a transaction.
         suite: Of a table whose rows come by the day.
         today: The business date.
         counted_at: The instant that is stored; None stores nothing, as for another day than the
