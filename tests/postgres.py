@@ -61,6 +61,12 @@ class PostgresServer:
             DRIVER, username=user, database=database, query={"host": self.socket_folder}
         )
 
+    def program(self, name: str) -> str:
+        """The path of a program of the same version: a newer pg_restore says what this one refuses."""
+        if self.version == 18:
+            return str(embedded._binaries() / name)
+        return f"/usr/lib/postgresql/{self.version}/bin/{name}"
+
     def execute(self, statement: sql.Composed | sql.SQL, database: str = "postgres") -> None:
         """Run one statement as the superuser, outside a transaction."""
         with psycopg.connect(

