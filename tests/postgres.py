@@ -62,7 +62,7 @@ class PostgresServer:
         )
 
     def program(self, name: str) -> str:
-        """The path of a program of the same version: a newer pg_restore says what this one refuses."""
+        """The path of a program of its version: a newer pg_restore says what it refuses."""
         if self.version == 18:
             return str(embedded._binaries() / name)
         return f"/usr/lib/postgresql/{self.version}/bin/{name}"
