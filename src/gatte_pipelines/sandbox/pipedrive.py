@@ -9,18 +9,16 @@ from __future__ import annotations
 
 import copy
 import json
-import re
 import secrets
 import threading
 import time
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
-from enum import StrEnum
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from types import TracebackType
-from typing import Any, Final, Self
+from typing import Any, Self
 from urllib.parse import parse_qsl, unquote, urlsplit
 from uuid import uuid4
 
@@ -29,10 +27,21 @@ from gatte_pipelines.sandbox.pipedrive_account import (
     DEFAULT_PIPELINES,
     Account,
 )
-from gatte_pipelines.sandbox.pipedrive_api import PipedriveApi, Reply, Request, error_reply
+from gatte_pipelines.sandbox.pipedrive_api import PipedriveApi
 from gatte_pipelines.sandbox.pipedrive_bodies import RefusedError, Row
+from gatte_pipelines.sandbox.pipedrive_faults import (
+    INSTEAD,
+    MISSING,
+    FaultPlan,
+    PipedriveFault,
+    alter,
+)
 from gatte_pipelines.sandbox.pipedrive_limits import Limits, Verdict
+from gatte_pipelines.sandbox.pipedrive_query import Reply, Request, error_reply
+from gatte_pipelines.sandbox.pipedrive_routes import find_route
 from gatte_pipelines.sandbox.pipedrive_rows import Kind, Source
+
+__all__ = ["Exchange", "Kind", "PipedriveFault", "PipedriveStandIn"]
 
 HOST = "127.0.0.1"
 _HANG_SECONDS = 60.0
@@ -41,52 +50,6 @@ _STOP_SECONDS = 0.02
 _BUFFER_BYTES = 1 << 16
 
 _CLOUDFLARE_PAGE = b"<!DOCTYPE html><html><title>Attention Required! | Cloudflare</title></html>"
-_MISSING: Final = object()
-
-
-class PipedriveFault(StrEnum):
-    """How the stand-in fails on request."""
-
-    BURST = "burst"
-    """429 with Retry-After, as for too many requests in two seconds."""
-    DAILY_BUDGET = "daily_budget"
-    """429 as for a day's tokens spent: Retry-After is there, and useless."""
-    CLOUDFLARE = "cloudflare"
-    """403 with a page of HTML: who went on after 429 is blocked."""
-    PLAN_LIMIT = "plan_limit"
-    """403 with JSON and a code: the plan allows no more of these."""
-    UNAUTHORIZED = "unauthorized"
-    """401, whatever the token."""
-    ACCOUNT_CLOSED = "account_closed"
-    """402: the company has not paid."""
-    SERVER_ERROR = "server_error"
-    """500; nothing was done."""
-    UNAVAILABLE = "unavailable"
-    """503; nothing was done."""
-    TIMEOUT_BEFORE = "timeout_before"
-    """Never answers, and nothing was done."""
-    TIMEOUT_AFTER = "timeout_after"
-    """Never answers, and it was done."""
-    SERVER_ERROR_AFTER = "server_error_after"
-    """500, and it was done all the same."""
-    BROKEN_OFF = "broken_off"
-    """The connection ends within the answer, and it was done."""
-    HTML = "html"
-    """200 with HTML where JSON is due, and it was done."""
-    STUCK_PAGES = "stuck_pages"
-    """A page that names itself as the next one."""
-
-
-_INSTEAD: Final[Mapping[PipedriveFault, RefusedError]] = {
-    PipedriveFault.BURST: RefusedError(429, "request over limit"),
-    PipedriveFault.DAILY_BUDGET: RefusedError(429, "request over limit"),
-    PipedriveFault.PLAN_LIMIT: RefusedError(
-        403, "Limit reached.", code="feature_capping_deals_limit"
-    ),
-    PipedriveFault.ACCOUNT_CLOSED: RefusedError(402, "Company account is not open"),
-    PipedriveFault.SERVER_ERROR: RefusedError(500, "Internal Server Error", code="ERR_UNKNOWN"),
-    PipedriveFault.UNAVAILABLE: RefusedError(503, "Requested service is not available"),
-}
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -116,20 +79,6 @@ class Exchange:
     template: str | None = None
     unknown_parameters: tuple[str, ...] = ()
     cost: int = 0
-
-
-@dataclass
-class _Planned:
-    """A fault that is still to come; None stands for any method or path."""
-
-    act: PipedriveFault | tuple[str, Any]
-    times: int
-    skip: int
-    method: str | None
-    path: re.Pattern[str] | None
-
-    def meets(self, method: str, path: str) -> bool:
-        return self.method in {None, method} and (self.path is None or bool(self.path.search(path)))
 
 
 @dataclass(kw_only=True)
@@ -192,7 +141,7 @@ class PipedriveStandIn:
         self.after_effect: Callable[[str, str], None] | None = None
         self._lock = threading.Lock()
         self._exchanges: list[Exchange] = []
-        self._planned: list[_Planned] = []
+        self._faults = FaultPlan()
         self._ended = threading.Event()
         self._server: ThreadingHTTPServer | None = None
         self._thread: threading.Thread | None = None
@@ -282,12 +231,12 @@ class PipedriveStandIn:
             method: Only those of this method.
             path: Only those where this pattern is found in the path.
         """
-        self._plan(fault, times, skip, method, path)
+        self._faults.add(fault, times, skip, method, path)
 
     def alter(
         self,
         key: str,
-        value: Any = _MISSING,
+        value: Any = MISSING,
         *,
         times: int = 1,
         skip: int = 0,
@@ -304,43 +253,11 @@ class PipedriveStandIn:
             method: As in `fail`.
             path: As in `fail`.
         """
-        self._plan((key, value), times, skip, method, path)
+        self._faults.add((key, value), times, skip, method, path)
 
     def omit(self, key: str, **which: Any) -> None:
         """Answer without a key; `which` as in `fail`."""
         self.alter(key, **which)
-
-    def _plan(
-        self,
-        act: PipedriveFault | tuple[str, Any],
-        times: int,
-        skip: int,
-        method: str | None,
-        path: str | None,
-    ) -> None:
-        pattern = re.compile(path) if path is not None else None
-        with self._lock:
-            self._planned.append(_Planned(act, times, skip, method, pattern))
-
-    def _take(self, method: str, path: str) -> tuple[PipedriveFault | None, list[tuple[str, Any]]]:
-        """The next fault that is meant for a request, and how its answer is altered."""
-        fault: PipedriveFault | None = None
-        altered: list[tuple[str, Any]] = []
-        with self._lock:
-            for one in self._planned:
-                is_fault = isinstance(one.act, PipedriveFault)
-                if not one.meets(method, path) or (is_fault and fault is not None):
-                    continue
-                if one.skip:
-                    one.skip -= 1
-                    continue
-                one.times -= 1
-                if isinstance(one.act, PipedriveFault):
-                    fault = one.act
-                else:
-                    altered.append(one.act)
-            self._planned = [one for one in self._planned if one.times > 0]
-        return fault, altered
 
     # -- a salesperson
 
@@ -507,13 +424,13 @@ class PipedriveStandIn:
         headers: Mapping[str, str],
         content: bytes,
     ) -> _Answer:
-        fault, altered = self._take(method, path)
+        fault, altered = self._faults.take(method, path)
         if fault is PipedriveFault.UNAUTHORIZED or headers.get("x-api-token") != self.token:
             return _unauthorized()
         if (instead := self._fail_before(fault)) is not None:
             return instead
         try:
-            route, ids = self.api.find_route(method, path)
+            route, ids = find_route(method, path)
         except RefusedError as refused:
             return _json(error_reply(refused))
         unknown = tuple(name for name, _ in query if name not in route.parameters)
@@ -534,7 +451,7 @@ class PipedriveStandIn:
         if self.after_effect is not None:
             self.after_effect(method, path)
         for key, value in altered:
-            _alter(reply.body, key.split("."), value)
+            alter(reply.body, key.split("."), value)
         made = _json(reply)
         made.template, made.unknown, made.cost = route.template, unknown, route.cost
         if fault is PipedriveFault.TIMEOUT_AFTER:
@@ -542,7 +459,7 @@ class PipedriveStandIn:
         elif fault is PipedriveFault.BROKEN_OFF:
             made.is_cut = True
         elif fault is PipedriveFault.SERVER_ERROR_AFTER:
-            failed = _json(error_reply(_INSTEAD[PipedriveFault.SERVER_ERROR]))
+            failed = _json(error_reply(INSTEAD[PipedriveFault.SERVER_ERROR]))
             made.status, made.body = failed.status, failed.body
         elif fault is PipedriveFault.HTML:
             made.status, made.body = 200, b"<html>"
@@ -560,7 +477,7 @@ class PipedriveStandIn:
         if fault is PipedriveFault.DAILY_BUDGET:
             self.limits.spend(self.limits.daily_budget)
             return self._over(Verdict.DAY_IS_SPENT)
-        refused = _INSTEAD.get(fault) if fault is not None else None
+        refused = INSTEAD.get(fault) if fault is not None else None
         return _json(error_reply(refused)) if refused is not None else None
 
     def _over(self, verdict: Verdict) -> _Answer:
@@ -570,7 +487,7 @@ class PipedriveStandIn:
                 body=_CLOUDFLARE_PAGE,
                 headers={"content-type": "text/html; charset=UTF-8", "server": "cloudflare"},
             )
-        made = _json(error_reply(_INSTEAD[PipedriveFault.BURST]))
+        made = _json(error_reply(INSTEAD[PipedriveFault.BURST]))
         made.headers["retry-after"] = "2" if verdict is Verdict.BURST else "3"
         return made
 
@@ -623,18 +540,6 @@ def _unauthorized() -> _Answer:
     made = _json(Reply(status=401, body=body))
     made.headers["x-401-by-gw"] = "true"
     return made
-
-
-def _alter(body: Any, keys: list[str], value: Any) -> None:
-    for one in body if isinstance(body, list) else [body]:
-        if not isinstance(one, dict):
-            continue
-        if len(keys) > 1:
-            _alter(one.get(keys[0]), keys[1:], value)
-        elif value is _MISSING:
-            one.pop(keys[0], None)
-        else:
-            one[keys[0]] = value
 
 
 def _handler_of(stand_in: PipedriveStandIn) -> type[BaseHTTPRequestHandler]:

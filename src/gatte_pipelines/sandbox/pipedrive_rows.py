@@ -75,6 +75,28 @@ BUILT_IN_FIELDS: Final[Mapping[Kind, tuple[tuple[str, str, str], ...]]] = {
 }
 """Code, name and type of a few of the fields that nobody has to create."""
 
+CREATED_FIELD_TYPES: Final = frozenset(
+    {
+        "varchar",
+        "text",
+        "double",
+        "phone",
+        "date",
+        "daterange",
+        "time",
+        "timerange",
+        "set",
+        "enum",
+        "varchar_auto",
+        "address",
+        "monetary",
+        "org",
+        "people",
+        "user",
+    }
+)
+"""Types that a custom field may be created with."""
+
 
 def new_row(kind: Kind, row_id: int | str, source: Source, at: datetime) -> Row:
     """A row in which nothing is filled yet but what Pipedrive fills itself."""
@@ -278,3 +300,74 @@ def _in_event(row: Row | None, fields: Mapping[str, CustomField]) -> Row | None:
 
 def _wrapped(field_type: str, value: Any) -> Row | None:
     return None if value is None else {"type": field_type, "value": value}
+
+
+def field_v1(one: CustomField, at: datetime) -> Row:
+    """A field as v1 tells it."""
+    return {
+        "id": one.number,
+        "key": one.code,
+        "name": one.name,
+        "order_nr": one.number,
+        "field_type": one.type,
+        "add_time": spaced(at),
+        "update_time": spaced(at),
+        "active_flag": True,
+        "edit_flag": one.is_custom,
+        "index_visible_flag": True,
+        "details_visible_flag": True,
+        "add_visible_flag": False,
+        "important_flag": False,
+        "bulk_edit_allowed": True,
+        "searchable_flag": False,
+        "filtering_allowed": True,
+        "sortable_flag": True,
+        "mandatory_flag": False,
+        "options": one.options or None,
+    }
+
+
+def field_v2(one: CustomField) -> Row:
+    """A field as v2 tells it."""
+    return {
+        "field_name": one.name,
+        "field_code": one.code,
+        "description": "",
+        "field_type": one.type,
+        "options": one.options or None,
+        "subfields": None,
+        "is_custom_field": one.is_custom,
+        "is_optional_response_field": False,
+    }
+
+
+def me() -> Row:
+    """The user whose token it is."""
+    return {
+        "id": API_USER,
+        "name": "API",
+        "default_currency": "BRL",
+        "locale": "pt_BR",
+        "lang": 16,
+        "email": "api@example.com",
+        "phone": None,
+        "activated": True,
+        "last_login": "2026-01-05 12:00:00",
+        "created": "2026-01-05 12:00:00",
+        "modified": "2026-01-05 12:00:00",
+        "has_created_company": False,
+        "access": [{"app": "sales", "admin": False, "permission_set_id": "sandbox"}],
+        "active_flag": True,
+        "timezone_name": "America/Sao_Paulo",
+        "timezone_offset": "-03:00",
+        "role_id": 1,
+        "icon_url": None,
+        "is_you": True,
+        "is_deleted": False,
+        "company_id": COMPANY_ID,
+        "company_name": "GATTE sandbox",
+        "company_domain": COMPANY_DOMAIN,
+        "company_country": "BR",
+        "company_industry": "IT Services",
+        "language": {"language_code": "pt", "country_code": "BR"},
+    }
