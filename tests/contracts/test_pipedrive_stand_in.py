@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import socket
+import struct
 import threading
 import time
 from collections.abc import Iterator
@@ -861,6 +863,36 @@ def test_it_stops_at_once_while_somebody_waits_for_an_answer() -> None:
     waiting.join(5)
     assert failed == ["RemoteProtocolError"]
     assert time.monotonic() - began < 5
+
+
+def test_a_client_that_goes_away_leaves_what_it_asked_for_and_no_noise(
+    stand_in: PipedriveStandIn, capfd: pytest.CaptureFixture[str]
+) -> None:
+    is_gone = threading.Event()
+    is_over = threading.Event()
+
+    def wait(_method: str, _path: str) -> None:
+        is_gone.wait(5)
+        is_over.set()
+
+    stand_in.after_effect = wait
+    head = f"POST /api/v2/persons HTTP/1.1\r\nhost: x\r\nx-api-token: {stand_in.token}\r\n"
+    body = json.dumps({"name": ANA}).encode()
+    head += f"content-type: application/json\r\ncontent-length: {len(body)}\r\n\r\n"
+    host, port = stand_in.url.removeprefix("http://").split(":")
+    with socket.create_connection((host, int(port))) as connection:
+        # Closed so, the next write to it is an error.
+        connection.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
+        connection.sendall(head.encode() + body)
+        while not stand_in.persons:
+            time.sleep(0.01)
+    is_gone.set()
+    assert is_over.wait(5)
+    while not stand_in.exchanges:
+        time.sleep(0.01)
+    time.sleep(0.05)
+    assert [one["name"] for one in stand_in.persons] == [ANA]
+    assert capfd.readouterr().err == ""
 
 
 def test_unknown_paths_and_methods_are_errors(api: httpx.Client) -> None:
