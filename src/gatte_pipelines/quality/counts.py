@@ -25,7 +25,7 @@ def count_days(
     *,
     today: date,
     counted_at: datetime,
-    remember: bool,
+    remember: bool = True,
 ) -> dict[date, int]:
     """Count what was not counted before; the counts of the last weeks, today's so far included.
 
