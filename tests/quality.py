@@ -64,7 +64,9 @@ class Gatte(Inbound):
         self.run("lgpd_retention", AS_OF - 2 * DAY, execute=True)
         self._talk_since(seed)
         with self.writing() as connection:
-            _Rows(connection, seed).insert_all()
+            rows = _Rows(connection, seed)
+            rows.insert_all()
+            rows.insert_of_erased(f"+{ERASED}")
         self.run("certificate_state", AS_OF - 10 * HOUR)
         ((erased,),) = self.rows("select id from users where phone = :p", p=f"+{ERASED}")
         self.run("lgpd_subject_request", AS_OF, kind="erase", user_id=str(erased), execute=True)
@@ -230,6 +232,29 @@ class _Rows:
         self._leads()
         self._appointments()
         self._services()
+
+    def insert_of_erased(self, phone: str) -> None:
+        """What the client with this phone leaves behind."""
+        user = self._connection.scalar(
+            text("select id from users where phone = :phone"), {"phone": phone}
+        )
+        self._lead(AS_OF - DAY, user_id=user, email="lead@example.com", crm_id="negocio-apagado")
+        self._insert(
+            "appointments",
+            user_id=user,
+            status="cancelled",
+            scheduled_at=AS_OF + DAY,
+            created_at=AS_OF - DAY,
+            notes="prefere a tarde",
+            calendar_event_id="evento-apagado",
+        )
+        self._insert(
+            "services",
+            user_id=user,
+            status="cancelled",
+            contracted_at=AS_OF - 400 * DAY,
+            notes="contrato",
+        )
 
     def _know_clients(self) -> None:
         """The chatbot asked for names; some clients came by the site and never wrote."""

@@ -167,7 +167,7 @@ CORRUPTIONS = (
         "users",
         "update users set created_at = pipeline.clock() + interval '1 day', updated_at = "
         "pipeline.clock() + interval '1 day' where id = %(user)s returning id as users",
-        ("created_in_the_past",),
+        ("created_in_the_past", "updated_in_the_past"),
     ),
     Corruption(
         "changed before it was made",
@@ -253,6 +253,20 @@ CORRUPTIONS = (
         "update users set created_at = created_at - interval '5 days' where created_at > "
         "pipeline.clock() - interval '5 days'",
         ("volume", "freshness"),
+    ),
+    Corruption(
+        "a first contact before there was WhatsApp",
+        "users",
+        "update users set created_at = '1970-01-01' where id = %(user)s returning id as users",
+        ("created_in_the_past",),
+        is_quick=True,
+    ),
+    Corruption(
+        "a change of tomorrow",
+        "users",
+        "update users set updated_at = pipeline.clock() + interval '1 day' where id = %(user)s "
+        "returning id as users",
+        ("updated_in_the_past",),
     ),
     # --- conversations
     Corruption(
@@ -363,7 +377,7 @@ CORRUPTIONS = (
         "insert into conversations (id, user_id, status, mode, started_at, closed_at) select "
         "gen_random_uuid(), %(user)s, 'closed', 'menu', c.at, c.at from (select "
         "pipeline.clock() + interval '1 day' as at) as c returning id as conversations",
-        ("started_in_the_past",),
+        ("started_in_the_past", "closed_in_the_past"),
     ),
     Corruption(
         "handed over to a blank",
@@ -397,6 +411,20 @@ CORRUPTIONS = (
         "conversations",
         "delete from conversations where started_at > pipeline.clock() - interval '7 days'",
         ("volume", "freshness"),
+    ),
+    Corruption(
+        "a conversation since ever",
+        "conversations",
+        "update conversations set started_at = '-infinity' where id = %(talk)s returning id as "
+        "conversations",
+        ("started_in_the_past",),
+    ),
+    Corruption(
+        "a conversation that ends next week",
+        "conversations",
+        "update conversations set closed_at = pipeline.clock() + interval '7 days' where id = "
+        "%(talk)s returning id as conversations",
+        ("closed_in_the_past",),
     ),
     # --- messages
     Corruption(
@@ -528,6 +556,13 @@ CORRUPTIONS = (
         "messages",
         "delete from messages where created_at > pipeline.clock() - interval '7 days'",
         ("volume", "freshness"),
+    ),
+    Corruption(
+        "a message whose clock stood at nothing",
+        "messages",
+        "update messages set created_at = '1970-01-01' where id = %(message)s returning id as "
+        "messages",
+        ("created_in_the_past", "emptied_in_time"),
     ),
     # --- session_context
     Corruption(
@@ -739,6 +774,20 @@ CORRUPTIONS = (
         "pipeline.clock() - interval '21 days'; alter table tickets enable trigger user",
         ("freshness",),
     ),
+    Corruption(
+        "solved tomorrow",
+        "tickets",
+        "update tickets set resolved_at = pipeline.clock() + interval '1 day' where id = "
+        "%(solved)s returning id as tickets",
+        ("resolved_in_the_past",),
+    ),
+    Corruption(
+        "a ticket whose clock stood at nothing",
+        "tickets",
+        "update tickets set created_at = '1970-01-01' where id = %(ticket)s returning id as "
+        "tickets",
+        ("created_in_the_past",),
+    ),
     # --- leads
     Corruption(
         "a source that nobody knows",
@@ -875,6 +924,19 @@ CORRUPTIONS = (
         "delete from leads where created_at > pipeline.clock() - interval '21 days'",
         ("freshness",),
     ),
+    Corruption(
+        "a lead of a client who was anonymised",
+        "leads",
+        "update leads set user_id = %(gone)s where id = %(lead)s returning id as leads",
+        ("anonymized_with_its_user",),
+        is_quick=True,
+    ),
+    Corruption(
+        "a lead whose clock stood at nothing",
+        "leads",
+        "update leads set created_at = '1970-01-01' where id = %(lead)s returning id as leads",
+        ("created_in_the_past",),
+    ),
     # --- appointments
     Corruption(
         "a type that nobody knows",
@@ -979,6 +1041,21 @@ CORRUPTIONS = (
         "delete from appointments where created_at > pipeline.clock() - interval '21 days'",
         ("freshness",),
     ),
+    Corruption(
+        "the calendar links an anonymised client's appointment again",
+        "appointments",
+        "update appointments set user_id = %(gone)s, calendar_event_id = 'evento-anonimo' where id "
+        "= %(appointment)s returning id as appointments",
+        ("anonymized_has_no_data",),
+        is_quick=True,
+    ),
+    Corruption(
+        "an appointment whose clock stood at nothing",
+        "appointments",
+        "update appointments set created_at = '1970-01-01' where id = %(appointment)s returning id "
+        "as appointments",
+        ("created_in_the_past",),
+    ),
     # --- services
     Corruption(
         "a plan that nobody knows",
@@ -1079,6 +1156,20 @@ CORRUPTIONS = (
         "update services set contracted_at = contracted_at - interval '28 days', expires_at = "
         "null, status = 'trial' where contracted_at > pipeline.clock() - interval '28 days'",
         ("freshness",),
+    ),
+    Corruption(
+        "notes of an anonymised client's contract",
+        "services",
+        "update services set user_id = %(gone)s, notes = 'de volta' where id = %(cancelled)s "
+        "returning id as services",
+        ("anonymized_has_no_data",),
+    ),
+    Corruption(
+        "contracted since ever",
+        "services",
+        "update services set contracted_at = '-infinity' where id = %(active)s returning id as "
+        "services",
+        ("contracted_in_the_past",),
     ),
     # --- certificates
     Corruption(
@@ -1212,5 +1303,27 @@ CORRUPTIONS = (
         "certificates",
         "delete from certificates where issued_at > pipeline.clock() - interval '28 days'",
         ("freshness",),
+    ),
+    Corruption(
+        "issued by a clock that stood at nothing",
+        "certificates",
+        "update certificates set issued_at = '1970-01-01' where id = %(valid)s returning id as "
+        "certificates",
+        ("issued_in_the_past", "lasts_no_longer_than_any"),
+    ),
+    Corruption(
+        "a certificate for ever",
+        "certificates",
+        "update certificates set expires_at = 'infinity' where id = %(valid)s returning id as "
+        "certificates",
+        ("lasts_no_longer_than_any", "days_agree"),
+        is_quick=True,
+    ),
+    Corruption(
+        "a certificate to the end of all years",
+        "certificates",
+        "update certificates set expires_at = '294276-12-31', issued_at = '294276-12-30', "
+        "days_to_expire = 0 where id = %(valid)s returning id as certificates",
+        ("lasts_no_longer_than_any", "issued_in_the_past", "days_agree"),
     ),
 )

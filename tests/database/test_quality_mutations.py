@@ -8,21 +8,25 @@ from __future__ import annotations
 
 import shutil
 from collections.abc import Callable, Iterator
-from contextlib import AbstractContextManager
+from contextlib import AbstractContextManager, suppress
 from typing import Any
 from uuid import UUID
 
 import psycopg
 import pytest
 
+from gatte_pipelines.business_time import business_date
 from gatte_pipelines.database.names import NINE
+from gatte_pipelines.errors import ConfigurationError, PermanentError
 from gatte_pipelines.quality.failing import MAX_KEYS
 from gatte_pipelines.quality.results import State
 from gatte_pipelines.quality.suite_file import WHOLE_TABLE, read_suites
+from gatte_pipelines.wiring import Wiring
 from tests.database.rows import insert
 from tests.postgres import SUPERUSER, PostgresServer, TestDatabase, new_database
 from tests.quality import AS_OF, DAY, HOUR, Gatte, alarms, judge
 from tests.quality_corruptions import CORRUPTIONS, PICKED, Corruption
+from tests.webhooks import number_change, text_message
 
 MakeDatabase = Callable[..., AbstractContextManager[TestDatabase]]
 
@@ -118,6 +122,89 @@ def test_nothing_alarms_on_an_empty_new_database(database: TestDatabase) -> None
 def test_nothing_alarms_on_other_good_data(database: TestDatabase, seed: int) -> None:
     Gatte(database).fill(seed)
     assert not alarms(judge(database))
+
+
+def test_what_a_hold_let_go_since_the_last_night_is_no_violation_yet(gatte: Gatte) -> None:
+    for change in ("released_at = :at, ends_at = null", "released_at = null, ends_at = :at"):
+        for hours, fails in ((1, set()), (25, set()), (27, {"messages.emptied_in_time"})):
+            gatte.execute(
+                f"update pipeline.retention_holds set {change}",  # noqa: S608 - of this test
+                at=AS_OF - hours * HOUR,
+            )
+            assert set(alarms(judge(gatte.database, "messages"))) == fails
+
+
+def test_what_a_merged_client_held_is_held_still(gatte: Gatte) -> None:
+    """The hold names the client who became part of the one who has the message now."""
+    gatte.execute(
+        "with gone as (insert into pipeline.user_merges select gen_random_uuid(), c.user_id, :at "
+        "from pipeline.retention_holds as h inner join messages as m on h.row_id = m.id "
+        "inner join conversations as c on m.conversation_id = c.id returning from_user_id) "
+        "update pipeline.retention_holds set table_name = 'users', row_id = from_user_id from gone",
+        at=AS_OF - DAY,
+    )
+    assert not alarms(judge(gatte.database, "messages"))
+
+
+def test_a_certificate_may_wait_for_its_day(gatte: Gatte) -> None:
+    gatte.execute(
+        "update certificates set status = 'pending', issued_at = :at where id = "
+        "(select id from certificates where expires_at > :later order by id limit 1)",
+        at=AS_OF + 7 * DAY,
+        later=AS_OF + 30 * DAY,
+    )
+    assert not alarms(judge(gatte.database, "certificates"))
+
+
+def test_a_ticket_follows_its_conversation_to_another_client(database: TestDatabase) -> None:
+    """A number changed hands, and nobody knew when its new holder's ticket was opened."""
+    gatte = Gatte(database)
+    old, new = "5511900000101", "5511900000102"
+    changed_at = AS_OF - 10 * HOUR
+    gatte.say(text_message("w1", AS_OF - 5 * DAY, sender=old), as_of=AS_OF - 4 * DAY)
+    gatte.say(text_message("w2", AS_OF - 9 * HOUR, sender=old), as_of=AS_OF)
+    ((talk, holder),) = gatte.rows(
+        "select id, user_id from conversations where started_at > :at", at=changed_at
+    )
+    with gatte.writing() as connection:
+        insert(
+            connection,
+            "tickets",
+            user_id=holder,
+            conversation_id=talk,
+            created_at=AS_OF - 8 * HOUR,
+        )
+    gatte.say(number_change("w3", changed_at, old, new), as_of=AS_OF)
+    assert gatte.one(
+        "select user_id = :holder from conversations where id = :talk", holder=holder, talk=talk
+    ) == (False,)
+    assert not alarms(judge(database))
+
+
+def test_a_look_ahead_leaves_no_counts_behind(gatte: Gatte) -> None:
+    """They would be those of days that are not over, and no later run counts a day again."""
+    ahead = AS_OF + 21 * DAY
+    with Wiring(gatte.settings) as wiring, suppress(PermanentError):
+        wiring.run("data_quality", as_of=ahead, tables=["leads"])
+    assert gatte.one("select count(*) from pipeline.table_volumes") == (0,)
+    judge(gatte.database, "leads")
+    assert gatte.one("select max(day) from pipeline.table_volumes") == (business_date(AS_OF - DAY),)
+
+
+def test_rows_that_a_policy_hides_are_not_taken_for_good(gatte: Gatte) -> None:
+    gatte.execute("alter table leads enable row level security")
+    with pytest.raises(ConfigurationError, match=r"may not read the whole of leads"):
+        judge(gatte.database, "leads", "users")
+
+
+def test_checks_of_a_table_whose_column_is_gone_do_not_pass(gatte: Gatte) -> None:
+    """None of them is forgotten, and none of another table is touched."""
+    gatte.execute("alter table leads rename interest to interesse")
+    found = alarms(judge(gatte.database, "leads", "users"))
+    (suite,) = (one for one in read_suites() if one.table == "leads")
+    assert {name: one.state for name, one in found.items()} == {"leads.schema": State.FAILED} | {
+        check.name: State.NOT_RUN for check, _ in suite.rules
+    }
 
 
 # -- corruptions

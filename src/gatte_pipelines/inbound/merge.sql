@@ -1744,14 +1744,18 @@ on conflict (message_id) do update
 
 -- name: move_tickets
 -- Tickets follow their time: of the parts of their conversation the last that had begun, else the
--- first.
+-- first. Where that is another client's now, so are they.
 update tickets as t
-set conversation_id = n.conversation_id
+set
+    conversation_id = n.conversation_id,
+    user_id = n.user_id
 from (
     select distinct on (k.id)
         k.id,
-        i.conversation_id
+        i.conversation_id,
+        case when k.user_id = r.user_id then i.user_id else k.user_id end as user_id
     from tickets as k
+    inner join reached as r on k.conversation_id = r.conversation_id
     inner join spans as s on k.conversation_id = s.of_conversation
     inner join islands as i on s.user_id = i.user_id and s.island = i.island
     order by
@@ -1760,7 +1764,7 @@ from (
         case when i.span_from <= k.created_at then i.span_from end desc,
         i.span_from asc
 ) as n
-where t.id = n.id and t.conversation_id <> n.conversation_id;
+where t.id = n.id and (t.conversation_id, t.user_id) <> (n.conversation_id, n.user_id);
 
 -- name: move_joined_messages
 update messages as m
