@@ -50,7 +50,7 @@ class Money(Hidden, frozen=True, kw_only=True):
     currency: str
 
 
-class Contact(Hidden, frozen=True, kw_only=True):
+class Contact(Hidden, frozen=True, kw_only=True, omit_defaults=True):
     """One phone or e-mail address of a person.
 
     Attributes:
