@@ -201,8 +201,18 @@ def test_a_lead_is_read_with_its_custom_fields_apart() -> None:
 
 @pytest.mark.parametrize(
     "name",
-    """id title owner_id person_id organization_id label_ids origin_id is_archived add_time
-    update_time""".split(),
+    [
+        "id",
+        "title",
+        "owner_id",
+        "person_id",
+        "organization_id",
+        "label_ids",
+        "origin_id",
+        "is_archived",
+        "add_time",
+        "update_time",
+    ],
 )
 def test_a_field_that_is_missing_is_named_with_its_place(name: str) -> None:
     tree = {key: value for key, value in LEAD.items() if key != name}
