@@ -406,24 +406,30 @@ def test_pages_by_cursor_are_followed_to_the_end(server: Server, client: Pipedri
     ("replies", "words"),
     [
         # A server that does not know the cursor's parameter answers with the first page for ever.
-        ([done([person(1)], next_cursor="a"), done([person(1)], next_cursor="b")], "a page came"),
-        ([done([person(1)], next_cursor="a"), done([person(2)], next_cursor="a")], "a cursor came"),
+        (
+            [done([person(1)], next_cursor="a"), done([person(1)], next_cursor="b")],
+            "the same page comes again and again",
+        ),
+        (
+            [done([person(1)], next_cursor="a"), done([person(2)], next_cursor="a")],
+            "a cursor came twice",
+        ),
         (
             [
                 done([person(1)], next_cursor="a"),
                 done([person(2)], next_cursor="b"),
                 done([person(3)], next_cursor="a"),
             ],
-            "a cursor came",
+            "a cursor came twice",
         ),
-        ([done([], next_cursor="a"), done([], next_cursor="a")], "a cursor came"),
+        ([done([], next_cursor="a"), done([], next_cursor="a")], "a cursor came twice"),
     ],
 )
 def test_pages_that_go_round_in_circles_end_in_an_error(
     server: Server, client: PipedriveClient, replies: list[Reply], words: str
 ) -> None:
     server.replies = replies
-    with pytest.raises(PagingError, match=rf"^GET /api/v2/persons: {words} twice$"):
+    with pytest.raises(PagingError, match=rf"^GET /api/v2/persons: {words}$"):
         list(client.iter_persons())
     assert len(server.requests) == len(replies)
 
@@ -435,8 +441,10 @@ def test_an_offset_that_does_not_move_ends_in_an_error(
     with pytest.raises(PagingError, match="does not begin after"):
         list(client.iter_leads())
     server.replies = [done([lead()])]
-    with pytest.raises(PagingError, match="a page came twice"):
+    server.requests.clear()
+    with pytest.raises(PagingError, match="again and again"):
         list(client.iter_leads())
+    assert len(server.requests) == 3
 
 
 def test_a_list_without_end_stops_at_the_ceiling(server: Server, ledger: TokenLedger) -> None:
@@ -637,9 +645,7 @@ def test_no_connection_costs_nothing(ledger: TokenLedger) -> None:
 # --- limits -------------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize(
-    "headers", [{}, {"retry-after": "1"}, {"x-ratelimit-reset": "1"}, {"retry-after": "0"}]
-)
+@pytest.mark.parametrize("headers", [{}, {"retry-after": "0", "x-ratelimit-reset": "1"}])
 def test_too_many_at_once_waits_for_a_whole_window_and_sends_the_write_again(
     server: Server, client: PipedriveClient, ledger: TokenLedger, headers: dict[str, str]
 ) -> None:
@@ -744,7 +750,7 @@ def test_the_budget_is_learned_from_the_answers(
         "https://company.pipedrive.com:port",
         "https://company.pipedrive.com/api/v1",
         "https://company.pipedrive.com?api_token=x",
-        "https://user:password@company.pipedrive.com",
+        "https://user:password@company.example.com",
         "ftp://company.pipedrive.com",
         "http://company.pipedrive.com",
     ],

@@ -95,8 +95,6 @@ class RefusedError(PermanentHttpError):
 class RecordMissingError(RefusedError):
     """The record that was to be changed is not there."""
 
-    meaning = Meaning.MISSING
-
 
 class UnreadableAnswerError(PermanentHttpError):
     """An answer is not what the API promises; the message names the field."""
@@ -330,7 +328,10 @@ class PipedriveClient:
         return self._iter_by_ids(ep.LIST_PERSONS, m.Person, query, ids)
 
     def get_person(self, person_id: int) -> m.Person | None:
-        """One person; None where there is none any more (deleted, or merged into another)."""
+        """One person; None where there is none any more, as after a merge into another.
+
+        A deleted one may still be answered for 30 days, with ``is_deleted``.
+        """
         return self._get(ep.GET_PERSON, m.Person, id=person_id)
 
     def find_persons(
@@ -374,7 +375,7 @@ class PipedriveClient:
         return self._iter_by_ids(ep.LIST_ORGANIZATIONS, m.Organization, query, ids)
 
     def get_organization(self, organization_id: int) -> m.Organization | None:
-        """One organization; None where there is none any more."""
+        """One organization, perhaps with ``is_deleted``; None where there is none any more."""
         return self._get(ep.GET_ORGANIZATION, m.Organization, id=organization_id)
 
     def find_organizations(self, name: str) -> list[m.OrganizationHit]:
@@ -441,7 +442,7 @@ class PipedriveClient:
         return self._iter_by_ids(ep.LIST_DEALS, m.Deal, query, ids)
 
     def get_deal(self, deal_id: int) -> m.Deal | None:
-        """One deal; None where there is none any more."""
+        """One deal, perhaps with ``is_deleted`` or archived; None where there is none any more."""
         return self._get(ep.GET_DEAL, m.Deal, {"include_fields": "source_lead_id"}, id=deal_id)
 
     def update_deal(self, deal_id: int, changes: m.DealChanges) -> m.Deal:
@@ -731,6 +732,7 @@ class _PageGuard:
         self._pages = 0
         self._cursors: set[str] = set()
         self._last: object = None
+        self._repeats = 0
 
     def check(self, page: object, position: int | str | None, following: int | str | None) -> None:
         """Look at a page and at where the next one is said to be.
@@ -739,9 +741,11 @@ class _PageGuard:
             PagingError: The next page would be one that was read, or is one too many.
         """
         self._pages += 1
-        if page and page == self._last:
-            raise self._error("a page came twice")
+        self._repeats = self._repeats + 1 if page and page == self._last else 0
         self._last = page
+        # By offset a page may come twice: just as many records were put in front of it meanwhile.
+        if self._repeats > isinstance(position, int):
+            raise self._error("the same page comes again and again")
         if following is None:
             return
         if isinstance(following, int) and isinstance(position, int) and following <= position:
