@@ -19,6 +19,7 @@ from uuid import UUID
 
 import pytest
 
+from gatte_pipelines.crm import endpoints as ep
 from gatte_pipelines.crm.answers import Meaning
 from gatte_pipelines.crm.budget import DailyBudgetSpent, TokenLedger
 from gatte_pipelines.crm.client import (
@@ -34,6 +35,9 @@ from gatte_pipelines.crm.client import (
 from gatte_pipelines.crm.models import Contact, DealChanges, LeadChanges, NewLead, NewPerson
 from gatte_pipelines.errors import ConfigurationError, GatteError
 from gatte_pipelines.http import AmbiguousError, RetryableHttpError, RetryPolicy
+from gatte_pipelines.redaction import redact
+from gatte_pipelines.settings import Settings
+from gatte_pipelines.wiring import Wiring
 
 TOKEN = "obviously-no-token-" + "0" * 21
 QUICK = RetryPolicy(max_attempts=3, base_delay_seconds=0.01, max_delay_seconds=0.01)
@@ -359,6 +363,14 @@ def test_an_instant_without_a_zone_is_refused(client: PipedriveClient) -> None:
         client.iter_leads(updated_since=SINCE.replace(tzinfo=None))
 
 
+def test_a_parameter_that_pipedrive_would_ignore_is_never_sent(
+    server: Server, client: PipedriveClient
+) -> None:
+    with pytest.raises(ValueError, match="GET /api/v1/leads/archived knows no parameter updated"):
+        client._call(ep.LIST_ARCHIVED_LEADS, {"updated_since": "2026-03-10T11:30:00Z"})
+    assert server.requests == []
+
+
 def test_a_term_of_blanks_is_not_searched_for(server: Server, client: PipedriveClient) -> None:
     with pytest.raises(ValueError, match="term"):
         client.find_persons(" ", field="email")
@@ -678,7 +690,7 @@ def test_a_window_that_is_used_up_is_waited_for_before_it_is_exceeded(
     assert waits == [2.0]
 
 
-@pytest.mark.parametrize("reset", ["", "soon", "1773142200"])
+@pytest.mark.parametrize("reset", ["", "soon", "3600", "1773142200"])
 def test_a_window_that_says_nothing_of_use_has_its_usual_length(
     server: Server, ledger: TokenLedger, reset: str
 ) -> None:
@@ -692,11 +704,13 @@ def test_a_window_that_says_nothing_of_use_has_its_usual_length(
     assert waits == [2.0]
 
 
+@pytest.mark.parametrize(
+    "gone", [{"x-daily-ratelimit-token-remaining": "0"}, {"x-daily-requests-left": "0"}]
+)
 def test_the_days_budget_that_is_gone_stops_all_without_a_repeat(
-    server: Server, client: PipedriveClient, ledger: TokenLedger
+    server: Server, client: PipedriveClient, ledger: TokenLedger, gone: dict[str, str]
 ) -> None:
-    gone = {"retry-after": "3", "x-daily-ratelimit-token-remaining": "0"}
-    server.replies = [failed(429, gone)]
+    server.replies = [failed(429, {"retry-after": "3", **gone})]
     for call in (client.read_me, client.read_stages, client.read_me):
         with pytest.raises(DailyBudgetSpent) as refused:
             call()
@@ -775,6 +789,15 @@ def test_a_token_that_no_header_can_hold_is_refused_without_being_shown(
         PipedriveClient("https://company.pipedrive.com", token, ledger=ledger)
     assert str(refused.value) == "GATTE_PIPEDRIVE_API_TOKEN must be ASCII without spaces"
     assert refused.value.__context__ is None
+
+
+def test_the_token_is_a_secret_wherever_it_is_first_seen(ledger: TokenLedger) -> None:
+    first, second = "first-token-of-nobody", "second-token-of-nobody"
+    assert redact(f"{first} {second}") == f"{first} {second}"
+    with PipedriveClient("https://company.example.com", first, ledger=ledger) as client:
+        assert first not in repr(client)
+    with Wiring(Settings(pipedrive_api_token=second)):
+        assert redact(f"{first} {second}") == "<secret> <secret>"
 
 
 def test_no_error_and_no_log_holds_the_token_or_a_personal_value(
