@@ -137,10 +137,12 @@ class PipedriveApi:
         return data_reply([_timed(row, milliseconds) for row in self.account.labels.values()])
 
     def list_lead_fields(self, request: Request) -> Reply:
-        """Fields of leads, which are those of deals, as v1 writes fields."""
+        """Fields of leads, as v1 writes fields: those of deals, but for where a deal stands."""
         query = Query(request.query)
         rows = [
-            field_v1(one, self.account.now()) for one in self.account.fields_of(Kind.LEAD).values()
+            field_v1(one, self.account.now())
+            for one in self.account.fields_of(Kind.LEAD).values()
+            if one.code not in {"stage_id", "status"}
         ]
         return self._offset_page(query, query.cut(rows), len(rows))
 
@@ -222,6 +224,8 @@ class PipedriveApi:
     def list_rows(self, kind: Kind, request: Request, *, is_archived: bool = False) -> Reply:
         """Rows that are not deleted, deals by status also those that are."""
         query = Query(request.query)
+        if "deal_id" in request.query:
+            raise RefusedError(501, "the stand-in does not serve deal_id")
         rows: Iterable[Row] = self._listed(kind, query, is_archived=is_archived)
         for name in ("owner_id", "person_id", "org_id", "pipeline_id", "stage_id"):
             number = query.number(name)
@@ -308,6 +312,8 @@ class PipedriveApi:
     def search(self, kind: Kind, request: Request) -> Reply:
         """Items by a term in their texts, some time after they were written."""
         query = Query(request.query, max_limit=MAX_SEARCH_LIMIT)
+        if query.words("include_fields"):
+            raise RefusedError(501, "the stand-in does not serve include_fields")
         is_exact = query.flag("exact_match")
         term = query.term(is_exact=is_exact)
         known = _SEARCH_GROUPS[kind]
@@ -462,8 +468,8 @@ class PipedriveApi:
             ]
         page = ordered[: query.limit]
         cursor = cursor_of(key(page[-1])) if len(ordered) > len(page) else None
-        if self.has_stuck_pages and page:
-            cursor = query.given_cursor or cursor_of(key(page[-1]))
+        if self.has_stuck_pages:
+            cursor = query.given_cursor or (cursor_of(key(page[-1])) if page else "stuck")
         return data_reply([write(row) for row in page], additional_data={"next_cursor": cursor})
 
     def _number_page(self, query: Query, rows: Sequence[Row]) -> tuple[list[Row], Row]:

@@ -23,7 +23,7 @@ _MAX_IDS = 100
 _MAX_CUSTOM_KEYS = 15
 # Parameters of the specs that this stand-in does not serve: refused, so that nobody believes in an
 # answer that left them out.
-_NOT_SERVED: Final = frozenset({"filter_id", "deal_id", "include_option_labels", "include_labels"})
+_NOT_SERVED: Final = frozenset({"filter_id", "include_option_labels", "include_labels"})
 
 
 @dataclass(frozen=True, kw_only=True)

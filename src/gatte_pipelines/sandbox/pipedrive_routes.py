@@ -128,7 +128,7 @@ ROUTES: Final[tuple[Route, ...]] = (
         "/api/v2/persons/search",
         20,
         lambda api, request: api.search(Kind.PERSON, request),
-        {*_SEARCHES, "organization_id"},
+        {*_SEARCHES, "organization_id", "include_fields"},
     ),
     _route(
         "GET",
@@ -142,7 +142,7 @@ ROUTES: Final[tuple[Route, ...]] = (
         "/api/v2/leads/search",
         20,
         lambda api, request: api.search(Kind.LEAD, request),
-        {*_SEARCHES, "person_id", "organization_id"},
+        {*_SEARCHES, "person_id", "organization_id", "include_fields"},
     ),
     _route(
         "GET",

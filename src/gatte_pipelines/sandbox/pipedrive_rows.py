@@ -312,6 +312,8 @@ def field_v1(one: CustomField, at: datetime) -> Row:
         "field_type": one.type,
         "add_time": spaced(at),
         "update_time": spaced(at),
+        "last_updated_by_user_id": None,
+        "created_by_user_id": None,
         "active_flag": True,
         "edit_flag": one.is_custom,
         "index_visible_flag": True,
