@@ -22,12 +22,11 @@ import pytest
 from gatte_pipelines.crm import endpoints as ep
 from gatte_pipelines.crm.answers import Meaning
 from gatte_pipelines.crm.budget import DailyBudgetSpent, TokenLedger
-from gatte_pipelines.crm.client import (
-    MAX_SEARCH_PAGES,
+from gatte_pipelines.crm.client import MAX_SEARCH_PAGES, PipedriveClient
+from gatte_pipelines.crm.failures import (
     AccessRefusedError,
     BlockedError,
     PagingError,
-    PipedriveClient,
     RecordMissingError,
     RefusedError,
     UnreadableAnswerError,

@@ -15,11 +15,11 @@ from gatte_pipelines.crm import endpoints as ep
 from gatte_pipelines.crm import models as m
 from gatte_pipelines.crm.answers import Meaning, UnreadableError, judge, read
 from gatte_pipelines.crm.budget import DailyBudgetSpent, TokenLedger
-from gatte_pipelines.crm.client import (
+from gatte_pipelines.crm.client import PipedriveClient
+from gatte_pipelines.crm.failures import (
     AccessRefusedError,
     BlockedError,
     PagingError,
-    PipedriveClient,
     RecordMissingError,
     RefusedError,
     UnreadableAnswerError,

@@ -12,7 +12,6 @@ from __future__ import annotations
 import re
 import time
 from collections.abc import Callable, Iterable, Iterator, Mapping
-from contextlib import contextmanager
 from dataclasses import replace
 from datetime import UTC, datetime
 from types import TracebackType
@@ -23,30 +22,23 @@ import httpx
 
 from gatte_pipelines.crm import endpoints as ep
 from gatte_pipelines.crm import models as m
-from gatte_pipelines.crm.answers import (
-    Answer,
-    Meaning,
-    UnreadableError,
-    judge,
-    next_cursor,
-    next_start,
-    read,
-)
-from gatte_pipelines.crm.budget import TokenLedger, is_budget_gone
+from gatte_pipelines.crm.answers import Answer, Meaning, judge, next_cursor, next_start, read
+from gatte_pipelines.crm.budget import TokenLedger
 from gatte_pipelines.crm.endpoints import Endpoint
-from gatte_pipelines.errors import ConfigurationError
-from gatte_pipelines.http import (
-    TOO_MANY_REQUESTS,
-    AmbiguousError,
-    HttpError,
-    PermanentHttpError,
-    RetryPolicy,
-    build_client,
-    error_of,
-    request_id_of,
-    retry_after_seconds,
-    safe_path,
+from gatte_pipelines.crm.failures import (
+    AccessRefusedError,
+    BlockedError,
+    RecordMissingError,
+    RefusedError,
+    again,
+    error_from,
+    reading,
+    unreadable,
 )
+from gatte_pipelines.crm.meter import ENDPOINT_EXTENSION, Meter, is_throttled
+from gatte_pipelines.crm.pages import PageGuard
+from gatte_pipelines.errors import ConfigurationError
+from gatte_pipelines.http import RetryPolicy, build_client, error_of
 from gatte_pipelines.messaging.channels import LOOPBACK
 from gatte_pipelines.redaction import register_secret
 
@@ -59,49 +51,7 @@ MAX_SEARCH_PAGES = 5
 """Pages of one search; each costs 20 tokens, and five hundred hits identify nobody."""
 
 _TOKEN = re.compile(r"[!-~]+")
-_ENDPOINT = "gatte_pipedrive_endpoint"
-_UNAUTHORIZED = 401
-# The window in which Pipedrive counts requests. To ask again sooner is to hammer, which its
-# firewall answers with a block.
-_WINDOW_SECONDS = 2.0
-_LONGEST_WINDOW_SECONDS = 60.0
 _REPEATS = RetryPolicy(max_attempts=4, max_total_seconds=90.0, base_delay_seconds=1.0)
-_SECONDS = re.compile(r"[0-9]{1,6}(?:\.[0-9]{1,6})?")
-
-
-class AccessRefusedError(HttpError, ConfigurationError):
-    """The token is not accepted, or the account is closed; nothing more is attempted."""
-
-
-class BlockedError(HttpError):
-    """A firewall keeps us out; nothing more is attempted by this client.
-
-    Not retryable: to come back at once would lengthen it. The next scheduled run may pass.
-    """
-
-
-class RefusedError(PermanentHttpError):
-    """Pipedrive read the request and says no.
-
-    Attributes:
-        meaning: Why.
-        code: The vendor's machine code, or None.
-    """
-
-    meaning = Meaning.REFUSED
-    code: str | None = None
-
-
-class RecordMissingError(RefusedError):
-    """The record that was to be changed is not there."""
-
-
-class UnreadableAnswerError(PermanentHttpError):
-    """An answer is not what the API promises; the message names the field."""
-
-
-class PagingError(PermanentHttpError):
-    """A list that does not come to an end."""
 
 
 class PipedriveClient:
@@ -164,9 +114,9 @@ class PipedriveClient:
                 base_delay_seconds=repeats.base_delay_seconds,
                 max_delay_seconds=repeats.max_delay_seconds,
                 max_retry_after_seconds=repeats.max_retry_after_seconds,
-                throttled=_is_throttled,
+                throttled=is_throttled,
             ),
-            transport=_Meter(httpx.HTTPTransport(), ledger, clock=clock, sleep=sleep),
+            transport=Meter(httpx.HTTPTransport(), ledger, clock=clock, sleep=sleep),
         )
 
     def __enter__(self) -> Self:
@@ -245,7 +195,7 @@ class PipedriveClient:
     def read_lead_labels(self) -> list[m.LeadLabel]:
         """All labels of leads."""
         response, answer = self._call(ep.LIST_LEAD_LABELS)
-        with _reading(response):
+        with reading(response):
             return read(answer.data, list[m.LeadLabel])
 
     def convert_lead(self, lead_id: UUID, *, stage_id: int) -> UUID:
@@ -511,13 +461,13 @@ class PipedriveClient:
     def read_me(self) -> m.Me:
         """The user of the token and the company; 2 tokens, the cheapest proof of a token."""
         response, answer = self._call(ep.GET_ME)
-        with _reading(response):
+        with reading(response):
             return read(answer.data, m.Me)
 
     # --- pages ----------------------------------------------------------------------------------
 
     def _iter_offset(self, endpoint: Endpoint, kind: type[T], query: Query) -> Iterator[T]:
-        guard = _PageGuard(endpoint, self._max_pages)
+        guard = PageGuard(endpoint, self._max_pages)
         start: int | None = 0
         while start is not None:
             response, answer = self._call(
@@ -525,7 +475,7 @@ class PipedriveClient:
             )
             # v1 says null for a collection with nothing in it.
             tree = [] if answer.data is None else answer.data
-            with _reading(response):
+            with reading(response):
                 records = read(tree, list[kind])  # type: ignore[valid-type]
                 following = next_start(answer.additional_data, start, len(records))
             guard.check(tree, start, following)
@@ -542,7 +492,7 @@ class PipedriveClient:
         max_pages: int | None = None,
         items_of: Callable[[object], object] = lambda tree: tree,
     ) -> Iterator[T]:
-        guard = _PageGuard(endpoint, max_pages or self._max_pages)
+        guard = PageGuard(endpoint, max_pages or self._max_pages)
         cursor: str | None = None
         is_last = False
         while not is_last:
@@ -550,7 +500,7 @@ class PipedriveClient:
                 endpoint, {**query, "limit": limit or self._page_size, "cursor": cursor}
             )
             tree = items_of(answer.data)
-            with _reading(response):
+            with reading(response):
                 records = read(tree, list[kind])  # type: ignore[valid-type]
                 following = next_cursor(answer.additional_data)
             guard.check(tree, cursor, following)
@@ -592,14 +542,14 @@ class PipedriveClient:
             response, answer = self._call(endpoint, query, ids=ids)
         except RecordMissingError:
             return None
-        with _reading(response):
+        with reading(response):
             return read(answer.data, kind)
 
     def _write(
         self, endpoint: Endpoint, kind: type[T], body: Mapping[str, Any], /, **ids: UUID | int
     ) -> T:
         response, answer = self._call(endpoint, body=body, ids=ids)
-        with _reading(response):
+        with reading(response):
             return read(answer.data, kind)
 
     def _delete(self, endpoint: Endpoint, /, **ids: UUID | int) -> bool:
@@ -619,7 +569,7 @@ class PipedriveClient:
     ) -> tuple[httpx.Response, Answer]:
         path = endpoint.path.format(**(ids or {}))
         if self._stopped_by is not None:
-            raise _again(self._stopped_by, endpoint.method, path)
+            raise again(self._stopped_by, endpoint.method, path)
         parameters = {name: value for name, value in (query or {}).items() if value is not None}
         unknown = parameters.keys() - endpoint.parameters
         if unknown:
@@ -630,7 +580,7 @@ class PipedriveClient:
             path,
             params=parameters or None,
             json=body,
-            extensions={_ENDPOINT: endpoint},
+            extensions={ENDPOINT_EXTENSION: endpoint},
         )
         answer = judge(response.status_code, response.headers, response.content)
         if answer.meaning is not Meaning.DONE:
@@ -645,161 +595,26 @@ class PipedriveClient:
             self.ledger.refuse_until_tomorrow()
             raise self.ledger.refusal(endpoint, said_by_pipedrive=True)
         if meaning in {Meaning.PASSING, Meaning.THROTTLED}:
-            error = error_of(response, throttled=_is_throttled)
+            error = error_of(response, throttled=is_throttled)
             assert error is not None  # noqa: S101 - neither is a success
             raise error
         if meaning is Meaning.FOREIGN and response.is_success:
-            raise _unreadable(response, answer.explanation)
+            raise unreadable(response, answer.explanation)
         message = f"answered {response.status_code}: {answer.explanation}"
         if meaning in {Meaning.TOKEN, Meaning.ACCOUNT}:
-            self._stopped_by = _error(AccessRefusedError, response, message)
+            self._stopped_by = error_from(AccessRefusedError, response, message)
             raise self._stopped_by
         if meaning is Meaning.BLOCKED:
-            self._stopped_by = _error(BlockedError, response, message)
+            self._stopped_by = error_from(BlockedError, response, message)
             raise self._stopped_by
         kind = RecordMissingError if meaning is Meaning.MISSING else RefusedError
-        refused = _error(kind, response, message)
+        refused = error_from(kind, response, message)
         refused.meaning, refused.code = meaning, answer.code
         raise refused
 
 
 class _ConversionBegun(m.Hidden, frozen=True, kw_only=True):
     conversion_id: UUID
-
-
-class _Meter(httpx.BaseTransport):
-    """Charges every attempt to the ledger and keeps within the window of requests.
-
-    It sits below the repeats, so that each of these is counted, and refused where nothing is left.
-    """
-
-    def __init__(
-        self,
-        inner: httpx.BaseTransport,
-        ledger: TokenLedger,
-        *,
-        clock: Callable[[], float],
-        sleep: Callable[[float], None],
-    ) -> None:
-        self._inner = inner
-        self._ledger = ledger
-        self._clock = clock
-        self._sleep = sleep
-        self._opens_at: float | None = None
-
-    def handle_request(self, request: httpx.Request) -> httpx.Response:
-        endpoint: Endpoint = request.extensions[_ENDPOINT]
-        self._ledger.charge(endpoint)
-        self._wait_for_the_window()
-        try:
-            response = self._inner.handle_request(request)
-        except (httpx.ConnectError, httpx.ConnectTimeout, httpx.PoolTimeout):
-            self._ledger.give_back(endpoint)
-            raise
-        self._ledger.observe(response.headers)
-        if response.status_code in {TOO_MANY_REQUESTS, _UNAUTHORIZED}:
-            self._ledger.give_back(endpoint)
-        window = _seconds(response.headers, "x-ratelimit-reset")
-        if window is None or window > _LONGEST_WINDOW_SECONDS:
-            window = _WINDOW_SECONDS
-        if response.status_code == TOO_MANY_REQUESTS:
-            # In the words of RFC 9110, which the repeats understand: the longest that is asked for.
-            asked = retry_after_seconds(response.headers, datetime.now(UTC)) or 0.0
-            wait = max(asked, window, _WINDOW_SECONDS)
-            response.headers["retry-after"] = f"{wait:.3f}"
-        elif _seconds(response.headers, "x-ratelimit-remaining") == 0:
-            self._opens_at = self._clock() + window
-        return response
-
-    def close(self) -> None:
-        self._inner.close()
-
-    def _wait_for_the_window(self) -> None:
-        if self._opens_at is None:
-            return
-        wait = self._opens_at - self._clock()
-        self._opens_at = None
-        if wait > 0:
-            self._sleep(wait)
-
-
-class _PageGuard:
-    """Ends a list that goes round in circles."""
-
-    def __init__(self, endpoint: Endpoint, max_pages: int) -> None:
-        self._endpoint = endpoint
-        self._max_pages = max_pages
-        self._pages = 0
-        self._cursors: set[str] = set()
-        self._last: object = None
-        self._repeats = 0
-
-    def check(self, page: object, position: int | str | None, following: int | str | None) -> None:
-        """Look at a page and at where the next one is said to be.
-
-        Raises:
-            PagingError: The next page would be one that was read, or is one too many.
-        """
-        self._pages += 1
-        self._repeats = self._repeats + 1 if page and page == self._last else 0
-        self._last = page
-        # By offset a page may come twice: just as many records were put in front of it meanwhile.
-        if self._repeats > isinstance(position, int):
-            raise self._error("the same page comes again and again")
-        if following is None:
-            return
-        if isinstance(following, int) and isinstance(position, int) and following <= position:
-            raise self._error("the next page does not begin after this one")
-        if isinstance(following, str):
-            if following in self._cursors:
-                raise self._error("a cursor came twice")
-            self._cursors.add(following)
-        if self._pages >= self._max_pages:
-            raise self._error(f"there are more than {self._max_pages} pages")
-
-    def _error(self, message: str) -> PagingError:
-        return PagingError(message, method=self._endpoint.method, path=self._endpoint.path)
-
-
-ErrorT = TypeVar("ErrorT", bound=HttpError)
-
-
-def _error(kind: type[ErrorT], response: httpx.Response, message: str) -> ErrorT:
-    return kind(
-        message,
-        method=response.request.method,
-        path=safe_path(response.request.url),
-        status=response.status_code,
-        request_id=request_id_of(response.headers),
-    )
-
-
-def _again(
-    stopped_by: AccessRefusedError | BlockedError, method: str, path: str
-) -> AccessRefusedError | BlockedError:
-    return type(stopped_by)(
-        f"not sent, since an earlier request was answered {stopped_by.status}",
-        method=method,
-        path=path,
-        status=stopped_by.status,
-    )
-
-
-@contextmanager
-def _reading(response: httpx.Response) -> Iterator[None]:
-    """Let what is wrong with an answer end the call."""
-    try:
-        yield
-    except UnreadableError as error:
-        raise _unreadable(response, str(error)) from None
-
-
-def _unreadable(response: httpx.Response, what: str) -> HttpError:
-    """The error for an answer of success that cannot be read: a write may well have been done."""
-    message = f"answered {response.status_code}, but {what}"
-    if response.request.method == "GET":
-        return _error(UnreadableAnswerError, response, message)
-    return _error(AmbiguousError, response, f"{message}; it may have taken effect")
 
 
 def _items_of(tree: object) -> object:
@@ -811,17 +626,6 @@ def _items_of(tree: object) -> object:
     if not isinstance(hits, list):
         return hits
     return [hit["item"] if isinstance(hit, dict) and "item" in hit else hit for hit in hits]
-
-
-def _is_throttled(response: httpx.Response) -> bool:
-    """Too many in the window; with the day's budget gone, a repeat would be hammering."""
-    is_refused = response.status_code == TOO_MANY_REQUESTS
-    return is_refused and not is_budget_gone(response.headers)
-
-
-def _seconds(headers: Mapping[str, str], name: str) -> float | None:
-    text = headers.get(name, "").strip()
-    return float(text) if _SECONDS.fullmatch(text) else None
 
 
 def _changed(since: datetime | None) -> dict[str, str | int | None]:
