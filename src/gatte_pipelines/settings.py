@@ -49,6 +49,8 @@ class Settings:
     backup_days: int | None = None
     ledger_url: str = ""
     holiday_state: str = "SP"
+    pipedrive_base_url: str | None = None
+    pipedrive_api_token: str | None = field(default=None, repr=False)
     whatsapp_base_url: str = "https://graph.facebook.com/v25.0"
     whatsapp_phone_number_id: str | None = None
     whatsapp_token: str | None = field(default=None, repr=False)

@@ -397,8 +397,9 @@ class Wiring:
 
 def _register_secrets(settings: Settings) -> None:
     """Let no log line show a secret of the settings, whatever it looks like."""
-    if settings.whatsapp_token:
-        register_secret(settings.whatsapp_token)
+    for token in (settings.whatsapp_token, settings.pipedrive_api_token):
+        if token:
+            register_secret(token)
     if settings.id_key:
         register_secret(settings.id_key.decode(errors="replace"))
     for url in (

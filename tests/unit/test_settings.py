@@ -43,6 +43,8 @@ def test_every_variable_reaches_its_field() -> None:
         GATTE_INBOUND_ARCHIVE_DAYS="7",
         GATTE_BACKUP_DAYS="14",
         GATTE_LEDGER_URL="file:///srv/ledger",
+        GATTE_PIPEDRIVE_BASE_URL="https://company.pipedrive.com",
+        GATTE_PIPEDRIVE_API_TOKEN="t" * 40,
         GATTE_SMTP_URL="smtp://user:segredo@mail:587",
         GATTE_STAFF_EMAIL="equipe@example.com",
     )
@@ -59,6 +61,8 @@ def test_every_variable_reaches_its_field() -> None:
         inbound_archive_days=7,
         backup_days=14,
         ledger_url="file:///srv/ledger",
+        pipedrive_base_url="https://company.pipedrive.com",
+        pipedrive_api_token="t" * 40,
         smtp_url="smtp://user:segredo@mail:587",
         staff_email="equipe@example.com",
     )
@@ -159,6 +163,7 @@ def test_no_secret_stands_in_the_repr() -> None:
         migration_database_url=URL,
         reporting_database_url=URL,
         id_key=b"segredo" * 4,
+        pipedrive_api_token="segredo" * 4,
         smtp_url="smtp://user:segredo@mail",
         staff_email="equipe@example.com",
     )
