@@ -8,6 +8,7 @@ found out by ``failing``.
 from __future__ import annotations
 
 import logging
+import re
 import warnings
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -31,6 +32,8 @@ if TYPE_CHECKING:
 # Read only: whatever a suite says, it changes nothing. A context's table is no place for a lock.
 _OPTIONS = "-c default_transaction_read_only=on -c lock_timeout=10s -c timezone=UTC"
 _LOGGER = "great_expectations"
+# To pages of a whole site of the library's, which this is not.
+_DEAD_LINK = re.compile(r'<a href="\.\./[^"]*"\s*>(.*?)</a>', re.DOTALL)
 
 
 @dataclass
@@ -237,7 +240,7 @@ def _renderer() -> Callable[[ExpectationSuiteValidationResult, str], str]:
     def render(result: ExpectationSuiteValidationResult, title: str) -> str:
         document = ValidationResultsPageRenderer(run_info_at_end=True).render(result)
         page: str = view.render(document, page_title=title)  # type: ignore[no-untyped-call]
-        return page
+        return _DEAD_LINK.sub(r"\1", page)
 
     return render
 
