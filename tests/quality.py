@@ -364,8 +364,9 @@ class _Rows:
         """Contracts of three years, half of them of the last weeks, each with certificates."""
         for number in range(160):
             user = self._one(*self._users)
-            years = 3 if number % 2 else 1 / 6
-            contracted_at = AS_OF - self._draw.random() * years * 365 * DAY
+            # Every other within the last two months, one after the other: sales are no lottery.
+            place = (number + self._draw.random()) / 160
+            contracted_at = AS_OF - place * (3 * 365 if number % 2 else 60) * DAY
             status = self._one("active", "active", "active", "suspended", "cancelled", "trial")
             has_value = status == "active" or self._chance(0.5)
             service = self._insert(

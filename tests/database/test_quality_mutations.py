@@ -73,7 +73,7 @@ def test_good_data_has_what_the_checks_are_about(gatte: Gatte) -> None:
         "select count(distinct status) = 4 from conversations",
         "select count(distinct status) = 4 from certificates",
         "select max(marked) = 20 from (select count(*) filter (where is_in_context) as marked "
-        "from messages group by conversation_id)",
+        "from messages group by conversation_id) as m",
         "select count(*) = 1 from messages where content <> '' "
         "and created_at < cast(:as_of as timestamptz) - interval '91 days 2 hours'",
         "select count(*) = 1 from messages where content <> '' and created_at between "
@@ -118,7 +118,8 @@ def test_nothing_alarms_on_an_empty_new_database(database: TestDatabase) -> None
     assert {name.partition(".")[2] for name in waiting} == {"volume", "freshness"}
 
 
-@pytest.mark.parametrize("seed", [2, pytest.param(3, marks=pytest.mark.long)])
+@pytest.mark.long
+@pytest.mark.parametrize("seed", [2, 3, 4])
 def test_nothing_alarms_on_other_good_data(database: TestDatabase, seed: int) -> None:
     Gatte(database).fill(seed)
     assert not alarms(judge(database))
