@@ -536,10 +536,9 @@ CORRUPTIONS = (
         ("schema",),
     ),
     Corruption(
-        "the index of a history is broken",
+        "messages may be of no conversation",
         "messages",
-        "update pg_index set indisvalid = false where indexrelid = "
-        "'messages_conversation_id_created_at_idx'::regclass",
+        "alter table messages drop constraint messages_conversation_id_fkey",
         ("schema",),
     ),
     Corruption(
@@ -753,9 +752,9 @@ CORRUPTIONS = (
         is_quick=True,
     ),
     Corruption(
-        "protocols are searched one by one",
+        "tickets may be of nobody",
         "tickets",
-        "drop index tickets_protocol_idx",
+        "alter table tickets drop constraint tickets_user_id_fkey",
         ("schema",),
     ),
     Corruption(
