@@ -43,7 +43,7 @@ NAME = "Zulmira Quixadense"
 COMPANY = "Padaria Xerofila"
 EMAIL = "zulmirex(arroba)example.com"
 PHONE = "11 90000-7654 ramal"
-CPF = "987.654.321-99"
+CPF = "777.777.777-91"
 TITLE = "Fulgencio nao abre"
 TEXT = "minha avo Brunegunda mora na rua Jaboticatubas"
 NOTES = "prefere falar com Wandernilson"
@@ -53,7 +53,7 @@ SUMMARY = "cliente Gumercinda devendo"
 VALUES = (NAME, COMPANY, EMAIL, PHONE, CPF, TITLE, TEXT, NOTES, TOKEN, INTENT, SUMMARY)
 # Parts are as bad as wholes.
 FORBIDDEN = re.compile(
-    "zulmir|quixadense|xerofila|arroba|90000-?7654|987.?654.?321|fulgencio|brunegunda"
+    "zulmir|quixadense|xerofila|arroba|90000-?7654|777.?777.?777|fulgencio|brunegunda"
     "|jaboticatubas|wandernilson|tokjqzx|oriovaldo|gumercinda",
     re.IGNORECASE,
 )
