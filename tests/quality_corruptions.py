@@ -242,7 +242,7 @@ CORRUPTIONS = (
         "an import brings a hundred clients at once",
         "users",
         "insert into users (id, phone, is_client, created_at, updated_at) select "
-        "gen_random_uuid(), '+551190002' || lpad(n::text, 4, '0'), false, pipeline.clock() - "
+        "gen_random_uuid(), '+' || (5511900009000 + n), false, pipeline.clock() - "
         "interval '1 day', pipeline.clock() from generate_series(1, 100) as n",
         ("volume",),
         is_quick=True,

@@ -132,6 +132,20 @@ def test_a_message_of_a_conversation_that_changed_is_met(inbound: Inbound) -> No
     assert set(failed(inbound)) == {"messages.tokens_range"}
 
 
+def test_what_fails_by_waiting_is_met_although_nobody_wrote(inbound: Inbound) -> None:
+    corrupt(
+        inbound,
+        "update messages set created_at = created_at - interval '90 days' - interval '20 hours' "
+        "where id = (select id from messages order by id limit 1)",
+    )
+    corrupt(inbound, "update conversations set started_at = started_at - interval '100 days'")
+    judge(inbound, tables=LARGE)
+    assert failed(inbound) == {}
+    judge(inbound, tables=LARGE, as_of=AS_OF + timedelta(hours=7))
+    assert not looked_at_all(inbound)
+    assert "messages.emptied_in_time" in failed(inbound)
+
+
 def test_what_failed_is_looked_at_until_it_is_mended(inbound: Inbound) -> None:
     corrupt(
         inbound,

@@ -40,8 +40,8 @@ def volume(rows: int, before: Sequence[int], on: date = WEDNESDAY) -> Judgement:
 @pytest.mark.parametrize(
     ("before", "low", "high"),
     [
-        # Median 100, deviations 0 0 0 2 5 5 10 10: 3 × 1.4826 × 3.5 = 15.57.
-        ([90, 95, 100, 100, 105, 110, 100, 98], 85, 115),
+        # Median 100, deviations 0 0 0 2 5 5 10 10: 6 × 1.4826 × 3.5 = 31.13.
+        ([90, 95, 100, 100, 105, 110, 100, 98], 69, 131),
         # No spread at all: a tenth of the median,
         ([100] * 8, 90, 110),
         ([70] * 8, 63, 77),

@@ -22,13 +22,19 @@ WEEKS = 8
 LEAST_DAYS = 4
 """Days to compare with below which nothing is judged."""
 
-SPREADS = 3.0
-"""How many times the usual spread a day may be away from the median."""
+SPREADS = 6.0
+"""How many times the usual spread a day may be away from the median.
+
+The spread of eight days is itself a guess: at three one good day in fifteen would alarm, at six
+one in a hundred."""
 
 # That of a normal distribution is so many times the median absolute deviation.
 _SPREAD_OF_MAD = 1.4826
 LEAST_SHARE, LEAST_ROWS = 0.10, 5
 """A day may always be away by so much of the median, and by so many rows."""
+
+LOST_SHARE = 0.75
+"""Share of the median that may be missing at most, whatever the spread."""
 
 LEAST_PAUSE = 2
 """Business days without a row that are no news anywhere."""
@@ -89,8 +95,10 @@ def judge_volume(counts: Mapping[date, int], on: date, calendar: Calendar) -> Ju
     middle = median(usual)
     deviation = median(abs(rows - middle) for rows in usual)
     away = max(SPREADS * _SPREAD_OF_MAD * deviation, LEAST_SHARE * middle, LEAST_ROWS)
+    # However uneven the days are: with hardly any rows something is wrong.
+    least = min(away, max(LOST_SHARE * middle, LEAST_ROWS))
     rows = counts.get(on, 0)
-    low, high = max(0, ceil(middle - away)), floor(middle + away)
+    low, high = max(0, ceil(middle - least)), floor(middle + away)
     return Judgement(
         low <= rows <= high,
         f"{count(rows, 'linha')} em {day(on)}; o usual é de {number(low)} a {number(high)}",
