@@ -237,6 +237,54 @@ def test_a_number_that_goes_and_comes_back_is_the_same_client(
     }
 
 
+WITH_NINE, WITHOUT_NINE = "5531990000001", "553190000001"
+
+
+@pytest.mark.parametrize("order", list(permutations(range(3))))
+def test_a_client_stays_with_its_messages_though_changes_from_before_them_go_to_another(
+    inbound: Inbound, order: tuple[int, ...]
+) -> None:
+    lines = [
+        moved(SINCE, WITH_NINE, WITHOUT_NINE),  # the same number, of whoever has it then
+        moved(SINCE + 2, WITH_NINE, BRUNO),
+        said("oi", SINCE + 3, WITH_NINE),
+    ]
+    for number in order:
+        inbound.send(lines[number])
+    # Whoever left the number never wrote, so there is no such client, and both changes wait.
+    assert stories(inbound) == {f"+{WITH_NINE}": [("open", "oi")]}
+    assert inbound.rows("select distinct is_settled from pipeline.identity_changes") == [(False,)]
+    assert inbound.rows(
+        "select kind, value, valid_from, valid_to from pipeline.user_identities order by kind"
+    ) == [
+        ("phone_key", WITH_NINE, at(SINCE + 3), None),
+        ("wa_id", WITH_NINE, at(SINCE + 3), None),
+    ]
+    inbound.send(said("mudei", SINCE + 5, BRUNO))
+    assert stories(inbound) == {
+        f"+{WITH_NINE}": [("open", "oi")],
+        f"+{BRUNO}": [("open", "mudei")],
+    }
+
+
+@pytest.mark.parametrize("parts", [[[0], [1], [2, 3]], [[0, 1, 2, 3]], [[3], [2], [1], [0]]])
+def test_each_clients_first_contact_is_its_own_after_a_late_number_change(
+    inbound: Inbound, parts: list[list[int]]
+) -> None:
+    lines = [
+        said("oi", SINCE + 3, WITH_NINE),
+        moved(SINCE, WITH_NINE, WITHOUT_NINE),
+        moved(SINCE + 2, WITH_NINE, BRUNO),
+        said("mudei", SINCE + 5, BRUNO),
+    ]
+    for part in parts:
+        inbound.send(*(lines[number] for number in part))
+    assert inbound.rows("select phone, created_at from users order by created_at") == [
+        (f"+{WITH_NINE}", at(SINCE + 3)),
+        (f"+{BRUNO}", at(SINCE + 5)),
+    ]
+
+
 def test_the_instant_of_a_number_change_is_of_the_time_before(inbound: Inbound) -> None:
     inbound.send(said("a", SINCE, ANA), said("b", SINCE, BRUNO), moved(SINCE))
     inbound.send(said("c", SINCE + 1, BRUNO))

@@ -330,6 +330,41 @@ def test_a_bad_entry_or_change_leaves_the_other_entries_alone(entry: Any, field:
     assert (first.field, first.payload) == (field, third.payload)
 
 
+@pytest.mark.parametrize(
+    "name",
+    [b'"\x80messages"', rb'"\ud800messages"', rb'"\ud800\u0041"'],
+    ids=["bytes", "half a pair", "a wrong pair"],
+)
+def test_a_change_whose_name_is_no_text_leaves_the_others_alone(name: bytes) -> None:
+    bad = change(text_message("bad", NOW)) | {"field": "X"}
+    body = notification(change(text_message("before", NOW)), bad)
+    body["entry"] += notification(change(text_message("after", NOW)))["entry"]
+    first, second, third = units(json.dumps(body).encode().replace(b'"X"', name))
+    assert isinstance(first, Message)
+    assert isinstance(second, Rejected)
+    assert isinstance(third, Message)
+    assert (second.kind, second.reason) == ("change", "invalid_utf8")
+    assert second.field == "entry[].changes[]"
+    assert b"before" not in second.payload
+    assert units(second.payload) == [second], "tried again it is another record of quarantine"
+    # What else is wrong in the line makes no other record of it.
+    body["entry"].insert(0, [])
+    beside = units(json.dumps(body).encode().replace(b'"X"', name))
+    assert beside[1:] == [first, second, third]
+
+
+def test_an_entry_with_a_field_that_is_no_text_is_read_like_any_other() -> None:
+    body = notification(change(GOOD))
+    body["entry"][0]["X"] = 1
+    alone = only(json.dumps(body).encode().replace(b'"X"', b'"\x80"'))
+    assert isinstance(alone, Message)
+    body["entry"].append([])
+    good, bad = units(json.dumps(body).encode().replace(b'"X"', b'"\x80"'))
+    assert good == alone
+    assert isinstance(bad, Rejected)
+    assert units(bad.payload) == [bad]
+
+
 @pytest.mark.parametrize("name", ["messages", "errors"])
 @pytest.mark.parametrize("wrong", [{}, "texto", 5])
 def test_a_list_of_the_wrong_type_leaves_the_other_lists_alone(name: str, wrong: Any) -> None:
@@ -1059,6 +1094,23 @@ def _is_json(value: Any) -> bool:
     except ValueError:
         return False
     return True
+
+
+@pytest.mark.parametrize("wrong", [b"", b"[],"], ids=["", "an entry that is none"])
+@pytest.mark.parametrize("name", [b"messages", b"\x80", rb"\ud800"])
+@pytest.mark.parametrize("where", ["notification", "entry", "value", "message"])
+def test_a_body_of_any_depth_stays_the_same_when_replayed(
+    where: str, name: bytes, wrong: bytes
+) -> None:
+    # Python's decoder and msgspec's give up at depths near its recursion limit, each at another.
+    for depth in range(900, 1_010):
+        deep = dict.fromkeys(("notification", "entry", "value", "message"), b"1")
+        deep[where] = b"[" * depth + b"]" * depth
+        _assert_stable(
+            b'{"object":"whatsapp_business_account","deep":%b,"entry":[%b{"deep":%b,"changes":[{'
+            b'"field":"%b","value":{"deep":%b,"messages":[{"deep":%b}]}}]}]}'
+            % (deep["notification"], wrong, deep["entry"], name, deep["value"], deep["message"])
+        )
 
 
 def test_a_body_of_more_units_than_fit_the_memory_is_one_unit() -> None:

@@ -310,13 +310,45 @@ def test_a_claim_of_who_is_no_known_user_counts_for_nothing() -> None:
     assert [client.user_id for client in case.clients()] == [None]
 
 
-def test_a_user_who_claims_several_clients_stays_with_the_earliest_identity() -> None:
+def test_a_user_who_claims_several_clients_stays_with_the_earliest_record() -> None:
     known = user(1)
-    claims = [Claim(known.user_id, "phone_key", B, 4), Claim(known.user_id, "phone_key", A, 6)]
-    case = Case([Record(A, 3), Record(B, 9)], claims=claims, users=[known])
+    # Known as A since a number change told of it, before anything was said under it.
+    claims = [Claim(known.user_id, "phone_key", A, 1), Claim(known.user_id, "phone_key", B, 4)]
+    case = Case([Record(A, 9), Record(B, 4)], claims=claims, users=[known])
     clients = case.clients()
     assert clients[case.client_of(clients, case.records[1])].user_id == known.user_id
     assert clients[case.client_of(clients, case.records[0])].user_id is None
+
+
+def test_a_user_without_a_record_stays_with_the_earliest_identity_of_a_client_that_wrote() -> None:
+    known = user(1)
+    claims = [
+        Claim(known.user_id, "phone_key", C, 3),
+        Claim(known.user_id, "phone_key", A, 4),
+        Claim(known.user_id, "bsuid", Y, 5),
+    ]
+    changes = [
+        number_change(5, A, "", moves=False, new_bsuid=X),
+        number_change(5, B, "", moves=False, old_bsuid=Y),
+    ]
+    case = Case([Record("", 9, X), Record(B, 8)], changes, claims, [known])
+    clients = case.clients()
+    assert clients[case.client_of(clients, case.records[0])].user_id == known.user_id
+    assert clients[case.client_of(clients, case.records[1])].user_id is None
+
+
+def test_a_user_leaves_a_number_of_before_a_cut_under_which_it_said_nothing() -> None:
+    """It was known by the number since a change that tells of whoever had it before the cut."""
+    known = user(1)
+    same = NumberChange(1, False, A, "", "", A, FORM_OF_A, "", "")
+    claims = [Claim(known.user_id, "phone_key", A, 1)]
+    mine, of_new = Record(A, 9, user_id=known.user_id), Record(B, 10)
+    for records in ([mine], [mine, of_new]):
+        case = Case(records, [same, number_change(5, A, B)], claims, [known])
+        clients = case.clients()
+        assert clients[case.client_of(clients, mine)].user_id == known.user_id
+        assert len(clients) == len(records)
+        assert [client.merged for client in clients] == [[]] * len(records)
 
 
 # From the one that stays to the one that goes first.

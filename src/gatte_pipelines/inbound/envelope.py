@@ -112,6 +112,18 @@ class _Notification(msgspec.Struct, gc=False):
     entry: list[_Entry]
 
 
+class _AnyNotification(msgspec.Struct, gc=False):
+    """What a notification may be in pieces; the strings of its other fields are not looked at."""
+
+    object: msgspec.Raw = msgspec.Raw()
+    entry: msgspec.Raw = msgspec.Raw()
+
+
+class _AnyEntry(msgspec.Struct, gc=False):
+    changes: msgspec.Raw = msgspec.Raw()
+    id: msgspec.Raw = msgspec.Raw()
+
+
 class _Value(msgspec.Struct, gc=False):
     metadata: msgspec.Raw = msgspec.Raw()
     contacts: list[msgspec.Raw] | None = None
@@ -348,6 +360,8 @@ class _UnwantedUnitError(Exception):
 
 
 _notification = msgspec.json.Decoder(_Notification)
+_any_notification = msgspec.json.Decoder(_AnyNotification)
+_any_entry = msgspec.json.Decoder(_AnyEntry)
 _value = msgspec.json.Decoder(_Value)
 _messages_notification = msgspec.json.Decoder(_MessagesNotification)
 _message = msgspec.json.Decoder(_Message)
@@ -432,17 +446,21 @@ def _iter_changes(line: bytes, horizon: Horizon) -> Iterator[Iterator[Unit]]:
 def _iter_units_of_broken(line: bytes, horizon: Horizon, error: Exception) -> Iterator[Unit]:
     """Save what can be saved of a line that the strict decoder refuses as a whole.
 
-    A wrong type somewhere leaves the other entries and changes readable. The standard library
-    reads what is only wrong inside one string (an unpaired surrogate, bytes that are not UTF-8);
-    each unit is then judged on its own.
+    A wrong type somewhere, or one string that is none, leaves the other entries and changes
+    readable. The standard library reads what the strict decoder cannot even skip, where only a
+    string is wrong (an unpaired surrogate); each unit is then judged on its own. A line that can be
+    skipped is never written anew: what waits of it in quarantine must stay the same bytes when it
+    is tried again.
     """
     pieces = line
-    if not isinstance(error, msgspec.ValidationError) or not _is_json(line):
+    if not _is_json(line):
         try:
             pieces = confine_broken_strings(line)
             _notification.decode(pieces)
         except msgspec.ValidationError as wrong:
             error = wrong
+        except UnicodeDecodeError:
+            pass  # in the name of a change: the others are readable
         except (ValueError, RecursionError, msgspec.DecodeError):
             yield _rejected_line(line, error)
             return
@@ -454,7 +472,7 @@ def _iter_units_of_broken(line: bytes, horizon: Horizon, error: Exception) -> It
 
 def _is_json(line: bytes) -> bool:
     try:
-        _object.decode(line)
+        _any_notification.decode(line)
     except msgspec.ValidationError:
         return True
     except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
@@ -485,30 +503,29 @@ def _iter_pieces(line: bytes, horizon: Horizon, refused: Rejected) -> Iterator[U
 
 def _iter_entries(line: bytes, horizon: Horizon) -> Iterator[Unit]:
     try:
-        whole = _object.decode(line)
-        if msgspec.json.decode(whole["object"]) != WHATSAPP_OBJECT:
+        whole = _any_notification.decode(line)
+        if msgspec.json.decode(whole.object) != WHATSAPP_OBJECT:
             return
-        entries = _list.decode(whole["entry"])
-    except (KeyError, msgspec.DecodeError, UnicodeDecodeError):
+        entries = _list.decode(whole.entry)
+    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
         return
     for raw in entries:
         try:
-            parts = _object.decode(raw)
-            changes = _list.decode(parts.get("changes", b"null"))
+            parts = _any_entry.decode(raw)
+            changes = _list.decode(parts.changes)
         except (msgspec.DecodeError, UnicodeDecodeError):
             payload = _encode({"object": WHATSAPP_OBJECT, "entry": [raw]})
             yield Rejected("entry", "wrong_type", "entry[].changes", payload)
             continue
-        entry_id = parts.get("id", msgspec.Raw())
         for change_raw in changes:
             try:
                 change = _change.decode(change_raw)
             except (msgspec.DecodeError, UnicodeDecodeError) as problem:
                 rejected = _rejected_line(b"", problem)
                 field = _join("entry[].changes[]", rejected.field)
-                yield Rejected("change", rejected.reason, field, _wrap_change(entry_id, change_raw))
+                yield Rejected("change", rejected.reason, field, _wrap_change(parts.id, change_raw))
             else:
-                yield from _iter_change(change, entry_id, horizon)
+                yield from _iter_change(change, parts.id, horizon)
 
 
 def _rejected_line(line: bytes, error: Exception) -> Rejected:

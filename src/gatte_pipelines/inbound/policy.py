@@ -171,7 +171,8 @@ def divide(
 
     Returns:
         The clients that were seen or are claimed. Each user stays with the client that has its
-        earliest record or identity; where several do, the one the chatbot knows most of stays.
+        earliest record, else its earliest identity; where several do, the one the chatbot knows
+        most of stays.
     """
     changes = list(changes)
     cuts = find_cuts(changes)
@@ -192,6 +193,7 @@ def divide(
         meet(labels, record.first_us)
         if node.wa_id:
             _note_first(wa_ids[node.phone_key, record.part], node.wa_id, record.first_us)
+    said = dict(first)  # without the number changes: they alone are nobody's record
     told: list[tuple[NumberChange, _Label]] = []
     for change in changes:
         at_us, moves = change.changed_us, change.moves_number
@@ -240,7 +242,9 @@ def divide(
             client.senders.append(held)
         if record.user_id is not None:
             client.former.add(record.user_id)
-    # Who has records belongs where the earliest of them are; only who has none is known by claims.
+    # Who has records belongs where the earliest of them are. One whose user is not known is theirs
+    # who claim its identity. Only who has none is known by claims: they begin with number changes
+    # too, of a time that a later found change may give to somebody else, or to nobody.
     records_of: dict[UUID, list[tuple[int, str, str, _Label]]] = defaultdict(list)
     for record in seen:
         if record.user_id in claims_of:
@@ -250,7 +254,8 @@ def divide(
     homes: dict[_Label, list[KnownUser]] = defaultdict(list)
     for user_id, theirs in claims_of.items():
         alive = [claim for claim in theirs if graph.find(claim[3]) in written]
-        home = graph.find(min([*records_of[user_id], *(alive or theirs)])[3])
+        heard = [(said[claim[3]], *claim[1:]) for claim in theirs if claim[3] in said]
+        home = graph.find(min([*records_of[user_id], *heard] or alive or theirs)[3])
         homes[home].append(known[user_id])
         clients[home].former.add(user_id)
     for root, here in homes.items():
