@@ -395,11 +395,13 @@ def test_names_stand_for_values(rows: str, expected: str) -> None:
 def test_the_scope_keeps_to_what_changed_and_to_what_failed() -> None:
     scope = Scope("select n.id from conversations as n", ("k1", "k2"))
     assert rows_sql(suite_of("where :in_scope(c.id)"), FRAME, scope) == (
-        "where c.id = any(array(select n.id from conversations as n))"
+        "select r.* from (with changed (id) as materialized (select n.id from conversations as n)\n"
+        "where c.id = any(array(select changed.id from changed))) as r"
     )
     assert rows_sql(suite_of("where :in_scope(m.conversation_id, m.id)"), FRAME, scope) == (
-        "where (m.conversation_id = any(array(select n.id from conversations as n)) "
-        "or m.id = any(array['k1', 'k2']::uuid[]))"
+        "select r.* from (with changed (id) as materialized (select n.id from conversations as n)\n"
+        "where (m.conversation_id = any(array(select changed.id from changed)) "
+        "or m.id = any(array['k1', 'k2']::uuid[]))) as r"
     )
     nothing_failed = Scope(scope.changed)
     assert "any(array[]::uuid[])" in rows_sql(

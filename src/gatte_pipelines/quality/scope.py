@@ -83,6 +83,7 @@ def find_reach(
         known: dict[str, str] = dict(cursor.execute(_SQL["read_watermarks"]).fetchall())
     scopes: dict[str, Scope] = {}
     watermarks: dict[str, str] = {}
+    is_much: dict[str, bool] = {}
     for table in LARGE:
         if table not in checks:
             continue
@@ -93,9 +94,10 @@ def find_reach(
         is_known = len(mine) == len(checks[table]) and all(one.knows_all_rows for one in mine)
         if since is not None and is_known:
             keys = tuple(sorted({str(key) for one in mine for key in one.keys}))
-            scope = _changed(since, table, keys)
-            if not _is_much(connection, scope.changed):
-                scopes[table] = scope
+            if since not in is_much:
+                is_much[since] = _is_much(connection, _changed_since(since))
+            if not is_much[since]:
+                scopes[table] = _scope(since, table, keys)
         watermarks[table] = f"{database} {first_unseen}"
         if table not in scopes:
             watermarks[f"{table}_full_at"] = as_of.isoformat()
@@ -116,17 +118,24 @@ def _is_old(known: Mapping[str, str], table: str, as_of: datetime) -> bool:
     return not at or as_of - datetime.fromisoformat(at) > FULL_AFTER
 
 
-def _changed(since: str, table: str, keys: tuple[str, ...]) -> Scope:
+def _scope(since: str, table: str, keys: tuple[str, ...]) -> Scope:
+    changed = _changed_since(since)
+    if table == "messages":
+        return Scope(changed, keys)
+    if keys:
+        changed += f" union select unnest(array[{', '.join(map(quoted, keys))}]::uuid[])"
+    return Scope(changed)
+
+
+def _changed_since(since: str) -> str:
+    """SQL that selects the conversations that changed since a transaction."""
     is_new = f"age(n.xmin) <= age({quoted(since)}::xid8::xid)"
-    changed = (
+    return (
         f"select n.id from conversations as n where {is_new} "  # noqa: S608 - a number of ours
         f"union select n.conversation_id from session_context as n where {is_new} "
         "union select m.conversation_id from pipeline.message_changes as n "
         f"inner join messages as m on n.target_id = m.id where {is_new}"
     )
-    if table == "conversations" and keys:
-        changed += f" union select unnest(array[{', '.join(map(quoted, keys))}]::uuid[])"
-    return Scope(changed, keys if table == "messages" else ())
 
 
 def _is_much(connection: psycopg.Connection, changed: str) -> bool:
