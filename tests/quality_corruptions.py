@@ -287,9 +287,10 @@ CORRUPTIONS = (
     Corruption(
         "a message stands in somebody else's conversation",
         "conversations",
+        # One that had begun before, so that it does not seem to begin too late as well.
         "with moved as (update messages as m set conversation_id = x.id from (select id from "
-        "conversations where started_at < pipeline.clock() - interval '30 days' and started_at"
-        " > pipeline.clock() - interval '60 days' and id <> %(talk)s order by id limit 1) as x"
+        "conversations where id <> %(talk)s and started_at < (select max(created_at) from "
+        "messages where conversation_id = %(talk)s) order by started_at desc limit 1) as x"
         " where m.id = (select id from messages where conversation_id = %(talk)s order by "
         "created_at desc limit 1) returning x.id) select id as conversations from moved union "
         "select %(talk)s",
