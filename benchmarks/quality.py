@@ -40,7 +40,11 @@ select
     gen_random_uuid(), u.id, 'closed', 'ai_free', s.at, s.at + interval '1 hour', %(each)s
 from users as u
 cross join generate_series(1, 2) as k
-cross join lateral (select now() - random() * k * interval '30 days' as at) as s
+-- Named after the client, so that each conversation has a time of its own; over by now.
+cross join lateral (
+    select now() - interval '2 hours' - random() * k * interval '30 days' as at
+    where u.id is not null
+) as s
 where substr(u.phone, 7)::bigint between %(first)s and %(last)s;
 
 insert into messages (

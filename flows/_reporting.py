@@ -188,12 +188,10 @@ class Progress(Protocol):
     @property
     def done(self) -> int:
         """What is done and committed."""
-        ...
 
     @property
     def total(self) -> int:
         """What there is to do."""
-        ...
 
 
 class ProgressArtifact:

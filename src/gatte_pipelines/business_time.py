@@ -50,7 +50,7 @@ class BusinessCalendar:
             self._holidays = holidays.country_holidays(
                 "BR", subdiv=state, categories=("public", "optional")
             )
-        except NotImplementedError:
+        except NotImplementedError:  # how the library refuses a state it does not know
             raise refusal from None
         self.identity = f"{state} {version('holidays')}"
         """Which calendar this is: another one may have other days."""

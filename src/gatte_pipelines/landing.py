@@ -361,7 +361,7 @@ def _explained(what: str) -> Iterator[None]:
     """Say of what cannot be listed what to look at."""
     try:
         yield
-    except NotImplementedError:
+    except NotImplementedError:  # how a filesystem says that it cannot tell
         raise ConfigurationError(
             "GATTE_INBOUND_URL: this filesystem does not say when a file was written, so retention "
             "cannot tell its age"

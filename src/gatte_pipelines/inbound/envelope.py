@@ -424,7 +424,7 @@ def _iter_changes(line: bytes, horizon: Horizon) -> Iterator[Iterator[Unit]]:
         # One pass where the other decoder needs two; what this one refuses, that one judges.
         usual = _messages_notification.decode(line)
     except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
-        pass
+        pass  # judged below, in pieces
     else:
         for usual_entry in usual.entry:
             for usual_change in usual_entry.changes:

@@ -29,6 +29,8 @@ PAGE = 200
 REQUEST_TIMEOUT_SECONDS = 30.0
 # On SQLite the server answers 503 while another of its parts writes, which is often after a start.
 RETRY_SECONDS = 20.0
+# A server that is there and has not answered within one time-out is busy: three more of them.
+BUSY_SECONDS = 100.0
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -246,12 +248,15 @@ class PrefectApi:
         body: dict[str, Any] | None = None,
         allowed: set[int] | None = None,
     ) -> httpx.Response:
-        ends_at = time.monotonic() + RETRY_SECONDS
+        began_at = time.monotonic()
         while True:
+            patience = RETRY_SECONDS
             try:
                 response = self._client.request(method, path, json=body)
             except httpx.TransportError as error:
                 failure = type(error).__name__
+                if isinstance(error, httpx.TimeoutException):
+                    patience = BUSY_SECONDS
             else:
                 if response.is_success or response.status_code in (allowed or ()):
                     return response
@@ -259,7 +264,7 @@ class PrefectApi:
                 if not response.is_server_error:
                     raise PermanentError(f"Prefect API: {method} {path} {failure}")
             # Every request here may be repeated: the only creating one carries a key.
-            if time.monotonic() > ends_at:
+            if time.monotonic() - began_at > patience:
                 raise RetryableError(f"Prefect API: {method} {path} {failure}; see server.log")
             time.sleep(POLL_SECONDS)
 

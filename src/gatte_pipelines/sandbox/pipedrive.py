@@ -10,19 +10,18 @@ from __future__ import annotations
 import copy
 import json
 import secrets
-import sys
 import threading
 import time
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from http.server import BaseHTTPRequestHandler
 from pathlib import Path
-from types import TracebackType
-from typing import Any, Self
+from typing import Any
 from urllib.parse import parse_qsl, unquote, urlsplit
 from uuid import uuid4
 
+from gatte_pipelines.sandbox.loopback import LoopbackServer
 from gatte_pipelines.sandbox.pipedrive_account import (
     DEFAULT_LABELS,
     DEFAULT_PIPELINES,
@@ -44,10 +43,7 @@ from gatte_pipelines.sandbox.pipedrive_rows import Kind, Source
 
 __all__ = ["Exchange", "Kind", "PipedriveFault", "PipedriveStandIn"]
 
-HOST = "127.0.0.1"
 _HANG_SECONDS = 60.0
-# How long a stop may take; every test stops one.
-_STOP_SECONDS = 0.02
 _BUFFER_BYTES = 1 << 16
 
 _CLOUDFLARE_PAGE = b"<!DOCTYPE html><html><title>Attention Required! | Cloudflare</title></html>"
@@ -96,7 +92,7 @@ class _Answer:
     is_cut: bool = False
 
 
-class PipedriveStandIn:
+class PipedriveStandIn(LoopbackServer):
     """Pipedrive on a loopback port, for one company.
 
     Attributes:
@@ -131,8 +127,8 @@ class PipedriveStandIn:
         search_lag: timedelta = timedelta(0),
         daily_budget: int = 30_000,
     ) -> None:
+        super().__init__("pipedrive-stand-in", port, _handler_of(self))
         self._landing = landing
-        self._wanted_port = port
         self.token = token or secrets.token_hex(20)
         self._now = now
         self.account = Account(now, labels=labels, pipelines=pipelines, search_lag=search_lag)
@@ -143,15 +139,11 @@ class PipedriveStandIn:
         self._lock = threading.Lock()
         self._exchanges: list[Exchange] = []
         self._faults = FaultPlan()
-        self._ended = threading.Event()
-        self._server: ThreadingHTTPServer | None = None
-        self._thread: threading.Thread | None = None
 
     @property
     def url(self) -> str:
         """The host for ``GATTE_PIPEDRIVE_BASE_URL``."""
-        port = self._server.server_address[1] if self._server else self._wanted_port
-        return f"http://{HOST}:{port}"
+        return self.origin
 
     # -- what a test looks at
 
@@ -358,34 +350,6 @@ class PipedriveStandIn:
         partial.write_text(json.dumps(event), "utf-8")
         partial.rename(self._landing / name)
 
-    # -- sockets
-
-    def __enter__(self) -> Self:
-        """Start to listen."""
-        self._server = _Server((HOST, self._wanted_port), _handler_of(self))
-        self._thread = threading.Thread(
-            target=self._server.serve_forever,
-            args=(_STOP_SECONDS,),
-            name="pipedrive-stand-in",
-            daemon=True,
-        )
-        self._thread.start()
-        return self
-
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        value: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
-        """Stop, cutting off whoever still waits for an answer."""
-        self._ended.set()
-        if self._server is not None:
-            self._server.shutdown()
-            self._server.server_close()
-        if self._thread is not None:
-            self._thread.join()
-
     def answer(
         self, method: str, target: str, headers: Mapping[str, str], content: bytes
     ) -> _Answer:
@@ -540,15 +504,6 @@ def _unauthorized() -> _Answer:
     made = _json(Reply(status=401, body=body))
     made.headers["x-401-by-gw"] = "true"
     return made
-
-
-class _Server(ThreadingHTTPServer):
-    daemon_threads = True
-
-    def handle_error(self, request: Any, client_address: Any) -> None:
-        """Say nothing of a client that went away: tests kill them on purpose."""
-        if not isinstance(sys.exc_info()[1], ConnectionError):
-            super().handle_error(request, client_address)
 
 
 def _handler_of(stand_in: PipedriveStandIn) -> type[BaseHTTPRequestHandler]:

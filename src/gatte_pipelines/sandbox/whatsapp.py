@@ -16,12 +16,12 @@ from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 from enum import StrEnum
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from http.server import BaseHTTPRequestHandler
 from pathlib import Path
-from types import TracebackType
-from typing import Any, Self
+from typing import Any
 
-HOST = "127.0.0.1"
+from gatte_pipelines.sandbox.loopback import LoopbackServer
+
 VERSION = "v25.0"
 PHONE_NUMBER_ID = "100000000000001"
 _BUSINESS_ACCOUNT_ID = "100000000000000"
@@ -45,8 +45,6 @@ _PRICING = {"billable": True, "pricing_model": "PMP", "type": "regular", "catego
 _MAX_CALLBACK = 512
 _MAX_BUTTONS = 10
 _HANG_SECONDS = 60.0
-# How long a stop may take; every test stops one.
-_STOP_SECONDS = 0.02
 
 _PERMISSIONS = range(200, 300)
 _STATUS_OF_CODE = {
@@ -103,7 +101,7 @@ class _RefusedError(Exception):
         self.code, self.details = code, details
 
 
-class WhatsAppStandIn:
+class WhatsAppStandIn(LoopbackServer):
     """An endpoint on a loopback port; webhooks appear in a folder by rename.
 
     Args:
@@ -123,8 +121,8 @@ class WhatsAppStandIn:
         now: Callable[[], datetime] = lambda: datetime.now(UTC),
         has_read: bool = False,
     ) -> None:
+        super().__init__("whatsapp-stand-in", port, _handler_of(self))
         self._landing = landing
-        self._wanted_port = port
         self.token = token or secrets.token_urlsafe(24)
         self._now = now
         self._has_read = has_read
@@ -134,15 +132,11 @@ class WhatsAppStandIn:
         self._codes: list[tuple[int, str | None]] = []
         self._faults: list[tuple[WhatsAppFault, str | None]] = []
         self._later: list[tuple[int, str | None]] = []
-        self._ended = threading.Event()
-        self._server: ThreadingHTTPServer | None = None
-        self._thread: threading.Thread | None = None
 
     @property
     def url(self) -> str:
         """The URL for ``GATTE_WHATSAPP_BASE_URL``."""
-        port = self._server.server_address[1] if self._server else self._wanted_port
-        return f"http://{HOST}:{port}/{VERSION}"
+        return f"{self.origin}/{VERSION}"
 
     @property
     def messages(self) -> list[SentMessage]:
@@ -191,33 +185,6 @@ class WhatsAppStandIn:
                 ],
             }
         )
-
-    def __enter__(self) -> Self:
-        """Start to listen."""
-        self._server = ThreadingHTTPServer((HOST, self._wanted_port), _handler_of(self))
-        self._server.daemon_threads = True
-        self._thread = threading.Thread(
-            target=self._server.serve_forever,
-            args=(_STOP_SECONDS,),
-            name="whatsapp-stand-in",
-            daemon=True,
-        )
-        self._thread.start()
-        return self
-
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        value: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
-        """Stop, cutting off whoever still waits for an answer."""
-        self._ended.set()
-        if self._server is not None:
-            self._server.shutdown()
-            self._server.server_close()
-        if self._thread is not None:
-            self._thread.join()
 
     # -- one request
 
