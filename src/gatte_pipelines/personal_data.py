@@ -188,6 +188,28 @@ CATALOGUE: dict[str, dict[str, Kind]] = {
         "detail": _PLAIN,  # counts, and names of columns and types
     },
     "pipeline.table_volumes": {"table_name": _PLAIN},
+    "pipeline.crm_links": {
+        "state": _PLAIN,
+        "phone_key": _PERSONAL,
+        "agreed_name": _PERSONAL,
+        "agreed_phone": _PERSONAL,
+        "agreed_email": _PERSONAL,
+        "agreed_company": _PERSONAL,
+        "agreed_stage": _PLAIN,
+    },
+    "pipeline.sync_outbox": {"system": _PLAIN, "action": _PLAIN},
+    "pipeline.sync_conflicts": {
+        "system": _PLAIN,
+        "table_name": _PLAIN,
+        "kind": _PLAIN,
+        "field": _PLAIN,
+        "winner": _PLAIN,
+        "our_value": _PERSONAL,
+        "their_value": _PERSONAL,
+        "resolution": _PLAIN,
+    },
+    "pipeline.crm_account": {"system": _PLAIN, "contents": _PLAIN},  # labels, stages, a field's key
+    "pipeline.crm_tokens": {},
 }
 """Kind of each text, varchar, json and bytea column, by ``schema.table`` and column."""
 

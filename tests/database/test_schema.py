@@ -211,7 +211,7 @@ def test_presses_of_before_get_the_instant_of_their_message(make_database: MakeD
                 text("insert into pipeline.button_replies (message_id) values (:known), (:gone)"),
                 {"known": ids["messages"], "gone": uuid4()},
             )
-        assert migrate.migrate(connection) == ["0006", "0007"]
+        assert migrate.migrate(connection) == ["0006", "0007", "0008"]
         rows = connection.execute(
             text(
                 "select b.pressed_at, m.created_at from pipeline.button_replies as b "

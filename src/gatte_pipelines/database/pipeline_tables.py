@@ -523,7 +523,7 @@ class UserMerge(PipelineBase):
 
 
 class UndoRecord(PipelineBase):
-    """What a merge of users or conversations removed and moved, for 30 days (S8)."""
+    """What a merge of users, conversations or leads removed and moved, for 30 days (S8)."""
 
     __tablename__ = "undo_records"
 
@@ -536,7 +536,7 @@ class UndoRecord(PipelineBase):
     expires_at: Mapped[datetime] = mapped_column(Timestamp)
 
     __table_args__ = (
-        CheckConstraint("kind in ('users', 'conversations')", name="undo_records_kind"),
+        CheckConstraint("kind in ('users', 'conversations', 'leads')", name="undo_records_kind"),
         Index("undo_records_expires_at_idx", "expires_at"),
     )
 
@@ -912,3 +912,164 @@ class TableVolume(PipelineBase):
     day: Mapped[date] = mapped_column(Date, primary_key=True)
     row_count: Mapped[int] = mapped_column(BigInteger)
     counted_at: Mapped[datetime] = mapped_column(Timestamp)
+
+
+class CrmLink(PipelineBase):
+    """Which records of Pipedrive are one lead, and what both sides last agreed on (S9).
+
+    ``agreed_at`` is null until they agreed once. ``phone_key`` is that of the agreed phone. Of a
+    ``merged`` lead, whose row is gone, ``merged_into`` is the one that it became part of.
+    """
+
+    __tablename__ = "crm_links"
+
+    lead_id: Mapped[UUID] = mapped_column(primary_key=True)
+    state: Mapped[str] = mapped_column(Text)
+    remote_lead_id: Mapped[UUID | None] = mapped_column()
+    deal_id: Mapped[int | None] = mapped_column(BigInteger)
+    person_id: Mapped[int | None] = mapped_column(BigInteger)
+    organization_id: Mapped[int | None] = mapped_column(BigInteger)
+    note_id: Mapped[int | None] = mapped_column(BigInteger)
+    is_archived: Mapped[bool] = mapped_column(Boolean, server_default=text("false"))
+    person_is_ours: Mapped[bool] = mapped_column(Boolean, server_default=text("false"))
+    organization_is_ours: Mapped[bool] = mapped_column(Boolean, server_default=text("false"))
+    phone_key: Mapped[str | None] = mapped_column(Text)
+    agreed_name: Mapped[str | None] = mapped_column(Text)
+    agreed_phone: Mapped[str | None] = mapped_column(Text)
+    agreed_email: Mapped[str | None] = mapped_column(Text)
+    agreed_company: Mapped[str | None] = mapped_column(Text)
+    agreed_stage: Mapped[str | None] = mapped_column(Text)
+    agreed_at: Mapped[datetime | None] = mapped_column(Timestamp)
+    merged_into: Mapped[UUID | None] = mapped_column()
+    made_at: Mapped[datetime] = mapped_column(Timestamp)
+    changed_at: Mapped[datetime] = mapped_column(Timestamp)
+
+    __table_args__ = (
+        CheckConstraint(
+            "state in ('pending', 'linked', 'deleted', 'merged')", name="crm_links_state"
+        ),
+        CheckConstraint("(state = 'merged') = (merged_into is not null)", name="crm_links_merged"),
+        CheckConstraint(
+            "state <> 'linked' or coalesce(remote_lead_id::text, deal_id::text) is not null",
+            name="crm_links_linked",
+        ),
+        Index(
+            "crm_links_remote_lead_id_key",
+            "remote_lead_id",
+            unique=True,
+            postgresql_where=text("remote_lead_id is not null"),
+        ),
+        Index(
+            "crm_links_deal_id_key",
+            "deal_id",
+            unique=True,
+            postgresql_where=text("deal_id is not null"),
+        ),
+        Index(
+            "crm_links_person_id_idx",
+            "person_id",
+            postgresql_where=text("person_id is not null"),
+        ),
+        Index(
+            "crm_links_organization_id_idx",
+            "organization_id",
+            postgresql_where=text("organization_id is not null"),
+        ),
+        Index(
+            "crm_links_phone_key_idx",
+            "phone_key",
+            postgresql_where=text("phone_key is not null"),
+        ),
+        Index(
+            "crm_links_merged_into_idx",
+            "merged_into",
+            postgresql_where=text("merged_into is not null"),
+        ),
+    )
+
+
+class OutboxRow(PipelineBase):
+    """A call to another system that was begun and whose end is not known.
+
+    Committed before the call; removed only by a confirmed result. ``begun_at`` is that of the
+    first attempt.
+    """
+
+    __tablename__ = "sync_outbox"
+
+    system: Mapped[str] = mapped_column(Text, primary_key=True)
+    local_id: Mapped[UUID] = mapped_column(primary_key=True)
+    action: Mapped[str] = mapped_column(Text, primary_key=True)
+    begun_at: Mapped[datetime] = mapped_column(Timestamp)
+    attempts: Mapped[int] = mapped_column(Integer, server_default=text("1"))
+
+
+class SyncConflict(PipelineBase):
+    """Where both sides had changed one thing, or one side lost it; which value won.
+
+    ``kind``: ``both_changed`` (the owner's value won), ``kept`` (a field of which only the owner's
+    value counts was changed by the other side), ``deleted`` (gone there), ``merged`` (two leads
+    became one). ``resolution`` is the side that a person chose.
+    """
+
+    __tablename__ = "sync_conflicts"
+
+    conflict_id: Mapped[UUID] = mapped_column(primary_key=True)
+    system: Mapped[str] = mapped_column(Text)
+    table_name: Mapped[str] = mapped_column(Text)
+    local_id: Mapped[UUID] = mapped_column()
+    kind: Mapped[str] = mapped_column(Text)
+    field: Mapped[str | None] = mapped_column(Text)
+    winner: Mapped[str] = mapped_column(Text)
+    our_value: Mapped[str | None] = mapped_column(Text)
+    their_value: Mapped[str | None] = mapped_column(Text)
+    run_id: Mapped[UUID] = mapped_column()
+    found_at: Mapped[datetime] = mapped_column(Timestamp)
+    resolved_at: Mapped[datetime | None] = mapped_column(Timestamp)
+    resolution: Mapped[str | None] = mapped_column(Text)
+
+    __table_args__ = (
+        CheckConstraint(
+            "kind in ('both_changed', 'kept', 'deleted', 'merged')", name="sync_conflicts_kind"
+        ),
+        CheckConstraint("winner in ('ours', 'theirs')", name="sync_conflicts_winner"),
+        CheckConstraint("resolution in ('ours', 'theirs')", name="sync_conflicts_resolution"),
+        CheckConstraint(
+            "(resolved_at is null) = (resolution is null)", name="sync_conflicts_resolved"
+        ),
+        Index(
+            "sync_conflicts_open_key",
+            "system",
+            "local_id",
+            "kind",
+            text("coalesce(field, '')"),
+            text("coalesce(our_value, '')"),
+            text("coalesce(their_value, '')"),
+            unique=True,
+            postgresql_where=text("resolved_at is null"),
+        ),
+        Index("sync_conflicts_local_id_idx", "local_id"),
+        Index("sync_conflicts_found_at_idx", "found_at"),
+    )
+
+
+class CrmAccount(PipelineBase):
+    """The company's labels, stages and our custom field as they were last read; no person's data."""
+
+    __tablename__ = "crm_account"
+
+    system: Mapped[str] = mapped_column(Text, primary_key=True)
+    contents: Mapped[dict[str, Any]] = mapped_column(JSONB)
+    read_at: Mapped[datetime] = mapped_column(Timestamp)
+
+
+class CrmTokens(PipelineBase):
+    """Tokens of the day's budget that this project spent."""
+
+    __tablename__ = "crm_tokens"
+
+    day: Mapped[date] = mapped_column(Date, primary_key=True)
+    spent: Mapped[int] = mapped_column(Integer)
+    budget: Mapped[int] = mapped_column(Integer)
+    remaining: Mapped[int | None] = mapped_column(Integer)
+    noted_at: Mapped[datetime] = mapped_column(Timestamp)

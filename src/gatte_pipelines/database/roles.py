@@ -79,8 +79,8 @@ UPDATES: dict[str, tuple[str, ...]] = {
     "certificates": ("user_id", "days_to_expire", "status", "alert_sent"),
 }
 INSERTS = ("users", "conversations", "messages", "session_context", "leads")
-# A user is deleted only when it became part of another (S8).
-DELETES = ("users", "conversations", "session_context")
+# A user or a lead is deleted only when it became part of another (S8).
+DELETES = ("users", "conversations", "session_context", "leads")
 
 # Written by triggers as their owner: our role may read both, and trim the refusals only.
 _TRIGGER_WRITTEN = ("guard_refusals",)
