@@ -8,6 +8,7 @@ transaction that does it. What is in a plan belongs to its pipeline.
 from __future__ import annotations
 
 import json
+from collections.abc import Iterable
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import TYPE_CHECKING, Any
@@ -20,6 +21,8 @@ if TYPE_CHECKING:
 
 # Long enough for a weekend and an absent approver; after that the rows are others anyway.
 PLAN_LIFETIME = timedelta(days=7)
+
+_CHECKSUM_BITS = 2**63 - 1
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -44,6 +47,14 @@ class Plan:
         """How many rows of a part were done by runs that did not end, and their checksum."""
         progress = self.progress.get(part, {})
         return progress.get("count", 0), progress.get("checksum", 0)
+
+
+def sum_keys(ids: Iterable[UUID]) -> int:
+    """The checksum of rows by their ids, as a plan has it: exclusive or, so parts can be undone."""
+    checksum = 0
+    for row_id in ids:
+        checksum ^= row_id.int & _CHECKSUM_BITS
+    return checksum
 
 
 def store_plan(

@@ -5,7 +5,7 @@ Reads only. Destroying belongs to ``retention``, the independent proof to ``resc
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from datetime import datetime
@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 from uuid import UUID
 
+from gatte_pipelines.database.plans import sum_keys
 from gatte_pipelines.database.statements import read_statements
 from gatte_pipelines.privacy.policy import MAX_PERIOD_YEARS, Policy, Rule, ceiling_key
 
@@ -188,17 +189,6 @@ class DueFinder:
             for basis in bases:
                 due.exempt.setdefault(basis, []).append(row_id)
         return due
-
-
-_CHECKSUM_BITS = 2**63 - 1
-
-
-def sum_keys(ids: Iterable[UUID]) -> int:
-    """The checksum of people, as a plan has it."""
-    checksum = 0
-    for row_id in ids:
-        checksum ^= row_id.int & _CHECKSUM_BITS
-    return checksum
 
 
 @contextmanager

@@ -22,7 +22,14 @@ from psycopg import errors as pg
 
 from gatte_pipelines.database.client_locks import exclusive_lock
 from gatte_pipelines.database.engine import psycopg_connection
-from gatte_pipelines.database.plans import Plan, mark_executed, note_progress, read_plan, store_plan
+from gatte_pipelines.database.plans import (
+    Plan,
+    mark_executed,
+    note_progress,
+    read_plan,
+    store_plan,
+    sum_keys,
+)
 from gatte_pipelines.errors import ConfigurationError, PermanentError, RetryableError
 from gatte_pipelines.privacy import tickets
 from gatte_pipelines.privacy.due import (
@@ -36,7 +43,6 @@ from gatte_pipelines.privacy.due import (
     DueFinder,
     fetch_one,
     open_step,
-    sum_keys,
 )
 from gatte_pipelines.privacy.external import ErasureHook, plan_external_tasks
 from gatte_pipelines.privacy.people import (
