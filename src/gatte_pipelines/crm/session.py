@@ -1,0 +1,114 @@
+"""What the steps of one run of the sync share: client, statements, the account, what is begun.
+
+What a step does belongs to its own module.
+"""
+
+from __future__ import annotations
+
+import time
+from collections import Counter
+from dataclasses import dataclass, field
+from datetime import datetime, timedelta
+from typing import TYPE_CHECKING, Any
+from uuid import UUID
+
+from gatte_pipelines.crm.account import (
+    Account,
+    is_stale,
+    load_account,
+    read_account,
+    store_account,
+)
+from gatte_pipelines.crm.client import PipedriveClient
+from gatte_pipelines.crm.erasure import PendingErasures, pending_references
+from gatte_pipelines.crm.links import SYSTEM, Links
+from gatte_pipelines.crm.policy import CrmPolicy
+from gatte_pipelines.crm.tokens import store_ledger
+from gatte_pipelines.sync import outbox
+from gatte_pipelines.sync.outbox import Intent
+
+if TYPE_CHECKING:
+    import psycopg
+
+
+@dataclass(kw_only=True)
+class Session:
+    """One run's connections and what it learnt.
+
+    Attributes:
+        client: Of Pipedrive.
+        links: Our tables.
+        policy: Who owns what, and which label or stage means what.
+        run_id: Of the run.
+        now: When it began.
+        notes: How often something worth telling happened, by its code.
+        sentences: What else is to be told; no personal value.
+    """
+
+    client: PipedriveClient
+    links: Links
+    policy: CrmPolicy
+    run_id: UUID
+    now: datetime
+    notes: Counter[str] = field(default_factory=Counter)
+    sentences: list[str] = field(default_factory=list)
+
+    def __post_init__(self) -> None:
+        self._began_at = time.monotonic()
+        self._account: Account | None = None
+        self._intents: dict[UUID, dict[str, Intent]] = {}
+        self.pending = PendingErasures()
+
+    @property
+    def account(self) -> Account:
+        """The company's labels, stages and our field there."""
+        assert self._account is not None  # noqa: S101 - opened first
+        return self._account
+
+    def clock(self) -> datetime:
+        """The present instant: a run may last longer than what it waits for."""
+        return self.now + timedelta(seconds=time.monotonic() - self._began_at)
+
+    def open(self) -> None:
+        """Read the account where it may have changed, what is begun, and what is being erased.
+
+        Raises:
+            BadInputError: The configuration names a label or stage that is not there.
+            ConfigurationError: This database is linked with another company.
+        """
+        with self.links.transaction() as cursor:
+            self._account = load_account(cursor)
+            for intent in outbox.read_open(cursor, SYSTEM):
+                self._intents.setdefault(intent.local_id, {})[intent.action] = intent
+            self.pending = pending_references(cursor)
+        if self._account is None or is_stale(self._account, self.policy, self.now):
+            self.reread_account()
+
+    def reread_account(self) -> None:
+        """Read the account again, and keep it for the runs to come."""
+        known = None if self._account is None else self._account.company_id
+        account, sentences = read_account(
+            self.client, self.policy, now=self.now, known_company=known
+        )
+        with self.links.transaction() as cursor:
+            store_account(cursor, account)
+            self.store_tokens(cursor)
+        self._account = account
+        self.sentences += [line for line in sentences if line not in self.sentences]
+
+    def intents_of(self, lead_id: UUID) -> dict[str, Intent]:
+        """Calls for a lead that were begun and whose end is not known, by action."""
+        return self._intents.setdefault(lead_id, {})
+
+    @property
+    def begun(self) -> list[UUID]:
+        """The leads that have such calls."""
+        return [lead_id for lead_id, intents in self._intents.items() if intents]
+
+    def tell(self, code: str) -> None:
+        """Count something that the report should mention."""
+        self.notes[code] += 1
+
+    def store_tokens(self, cursor: psycopg.Cursor[Any]) -> None:
+        """Keep what the day has cost so far."""
+        store_ledger(cursor, self.client.ledger, at=self.clock())
