@@ -7,8 +7,7 @@ belongs to ``mapping``.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
+from collections.abc import Iterable
 from datetime import datetime, timedelta
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
@@ -16,6 +15,7 @@ from uuid import UUID
 
 from psycopg.types.json import Jsonb
 
+from gatte_pipelines.crm.company import Account
 from gatte_pipelines.crm.failures import RefusedError
 from gatte_pipelines.crm.policy import CrmPolicy, StagePolicy, plain_name
 from gatte_pipelines.database.statements import read_statements
@@ -27,34 +27,22 @@ if TYPE_CHECKING:
     from gatte_pipelines.crm import models as m
     from gatte_pipelines.crm.client import PipedriveClient
 
+__all__ = [
+    "FRESH_FOR",
+    "SYSTEM",
+    "Account",
+    "is_stale",
+    "load_account",
+    "read_account",
+    "store_account",
+]
+
 SYSTEM: Final = "pipedrive"
 FRESH_FOR: Final = timedelta(hours=24)
 """How long names are believed; whoever renames a label or stage is told after it at the latest."""
 
 _SQL = read_statements(Path(__file__).with_name("account.sql"))
 _EXTERNAL_TYPE = "varchar"  # the searchable type that holds an id unchanged
-
-
-@dataclass(frozen=True, kw_only=True)
-class Account:
-    """What the sync must know of the company; nothing of a person.
-
-    Attributes:
-        labels: Names of the labels of leads, by id, as ``plain_name`` gives them.
-        stages: Names of pipeline and stage by the stage's id; deleted ones are left out.
-        external_key: Key of the custom field that holds our lead's id; None where there is none
-            and Pipedrive did not let us create it.
-        company_id: Of the company.
-        policy_fingerprint: Of the policy that these names were checked against.
-        read_at: When.
-    """
-
-    labels: Mapping[UUID, str]
-    stages: Mapping[int, tuple[str, str]]
-    external_key: str | None
-    company_id: int
-    policy_fingerprint: str
-    read_at: datetime
 
 
 def read_account(

@@ -26,7 +26,7 @@ from gatte_pipelines.crm.contacts import (
 from gatte_pipelines.phones import forms, phone_key
 
 if TYPE_CHECKING:
-    from gatte_pipelines.crm.account import Account
+    from gatte_pipelines.crm.company import Account
     from gatte_pipelines.crm.policy import StagePolicy
     from gatte_pipelines.sync.merge import Value
 
