@@ -34,6 +34,9 @@ if TYPE_CHECKING:
 CONTACTS = ("name", "phone", "email")
 """What stands in the person; company and stage stand in the lead or deal."""
 
+# Columns of `leads` that may not be empty.
+_REQUIRED = ("name", "phone", "stage")
+
 REFUSED = "refused"
 """Action of the outbox: Pipedrive refused a change of this lead; it is tried again later."""
 
@@ -98,7 +101,7 @@ class Decision:
         there: By field the value that is to stand there.
         lost: Conflicts: kind, field, who wins, our and their value.
         settled: By field the text of ``leads`` that both agree on without a call.
-        is_whole: Whether no field waits for a call or for a run in the other direction.
+        is_complete: Whether no field waits for a run in the other direction.
     """
 
     items: tuple[Merged, ...]
@@ -106,7 +109,7 @@ class Decision:
     there: Mapping[str, Value]
     lost: tuple[tuple[str, str, Side, Value, Value], ...]
     settled: Mapping[str, str | None]
-    is_whole: bool
+    is_complete: bool
 
 
 class Exchange:
@@ -217,7 +220,7 @@ class Exchange:
         person = changes.persons.get(person_id)
         if person is None and (is_needed or has_moved or link.agreed is None):
             person = client.get_person(person_id)
-            if person is None or person.is_deleted or person.id in self._session.pending.persons:
+            if person is None or person.is_deleted or person.id in self._session.pending.person_ids:
                 remote.left_alone |= dict.fromkeys(CONTACTS, "no_person")
                 return
         if person is None:
@@ -233,14 +236,24 @@ class Exchange:
 
     def decide(self, known: KnownLead, remote: Remote) -> Decision:
         """Merge what was read with what stands here. Nothing is read or written."""
-        ours = mapping.ours_of(known.local)
         agreed = _agreed_values(known)
+        ours = mapping.ours_of(known.local)
+        for name in mapping.left_alone_here(known.local):
+            # Not emptied, but of no use: as if it had not changed, so that nothing is emptied there.
+            ours[name] = (agreed or {}).get(name)
         rules = [
             self._rule(rule, known, remote)
             for rule in self._session.policy.rules
-            if rule.name in remote.theirs and rule.name not in remote.left_alone
+            if rule.name in remote.theirs
+            and rule.name not in remote.left_alone
+            and not (
+                rule.name in _REQUIRED
+                and rule.owner is Side.THEIRS
+                and remote.theirs[rule.name] is None
+            )
         ]
         items = merge(rules, ours, remote.theirs, agreed)
+        is_complete = all(map(self._is_carried, items))
         carried = [item for item in items if self._is_carried(item)]
         here = {item.name: item.value for item in carried if item.is_written_here}
         # A deal's organization cannot be taken away, only replaced.
@@ -267,7 +280,7 @@ class Exchange:
             there=there,
             lost=tuple(self._lost(known, carried, here, agreed)),
             settled=settled,
-            is_whole=not there and len(carried) == len(items),
+            is_complete=is_complete,
         )
 
     def _rule(self, rule: FieldRule, known: KnownLead, remote: Remote) -> FieldRule:
@@ -297,13 +310,14 @@ class Exchange:
     ) -> list[tuple[str, str, Side, Value, Value]]:
         lost: list[tuple[str, str, Side, Value, Value]] = []
         ours = mapping.ours_of(known.local)
+        useless = mapping.left_alone_here(known.local)
         for item in items:
             raw = getattr(known.local, item.name)
             if item.is_conflict:
                 winner = Side.THEIRS if item.is_written_here else Side.OURS
                 our, their = (raw, item.value) if item.is_written_here else (raw, item.lost)
                 lost.append(("both_changed", item.name, winner, our, their))
-            elif item.name in here and raw is not None and ours[item.name] is None:
+            elif item.name in here and item.name in useless:
                 # Ours could not be used as what it should be; nobody else has it.
                 lost.append(("both_changed", item.name, Side.THEIRS, raw, item.value))
             elif (
@@ -383,9 +397,8 @@ class Exchange:
                 cursor, lead_id, remote.organization_id, is_ours=False
             )
         if decision.settled:
-            session.links.set_agreed(
-                cursor, lead_id, decision.settled, is_whole=decision.is_whole
-            )
+            is_whole = decision.is_complete and not decision.there
+            session.links.set_agreed(cursor, lead_id, decision.settled, is_whole=is_whole)
 
     def _write_there(
         self, known: KnownLead, remote: Remote, decision: Decision
@@ -398,11 +411,11 @@ class Exchange:
                     remote.person, contacts, agreed=_agreed_values(known) or {}
                 )
                 self._session.client.update_person(remote.person.id, changes)
-                self._agree(known, decision, contacts)
+                self._agree(known, decision, contacts, is_last=contacts.keys() == there.keys())
             rest = {name: there[name] for name in ("company", "stage") if name in there}
             if rest and remote.case is not None:
                 self._write_case(known, remote.case, rest)
-                self._agree(known, decision, rest)
+                self._agree(known, decision, rest, is_last=True)
         except (AmbiguousError, RecordMissingError):
             # Of the first nobody knows the end; of the second the next run reads what became of it.
             raise WaitingError from None
@@ -420,7 +433,7 @@ class Exchange:
         organization_id: int | None = None
         if values.get("company") is not None:
             company = str(values["company"])
-            organization_id = self._outgoing.organization_of(known, company).record_id
+            organization_id = self._outgoing.organization_of(known, company).id
         if isinstance(case, m.Deal):
             if organization_id is not None:
                 client.update_deal(case.id, m.DealChanges(org_id=organization_id))
@@ -440,21 +453,15 @@ class Exchange:
             with session.links.transaction() as cursor:
                 session.links.set_organization(cursor, known.local.lead_id, None, is_ours=False)
 
-    def _agree(self, known: KnownLead, decision: Decision, names: Mapping[str, Value]) -> None:
+    def _agree(
+        self, known: KnownLead, decision: Decision, names: Mapping[str, Value], *, is_last: bool
+    ) -> None:
         """A confirmed call makes its values the agreed ones: as the texts stood when it was made."""
         session = self._session
         raw = {name: decision.here.get(name, getattr(known.local, name)) for name in names}
-        waits = decision.there.keys() - names.keys()
-        is_last = not waits or names.keys() >= {"company", "stage"} & decision.there.keys()
-        is_all = len(decision.items) == len(decision.there) + len(
-            [item for item in decision.items if item.name not in decision.there]
-        )
         with session.links.transaction() as cursor:
             session.links.set_agreed(
-                cursor,
-                known.local.lead_id,
-                raw,
-                is_whole=is_last and is_all and "company" not in waits and "stage" not in waits,
+                cursor, known.local.lead_id, raw, is_whole=is_last and decision.is_complete
             )
             session.store_tokens(cursor)
 

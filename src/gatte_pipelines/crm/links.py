@@ -312,6 +312,14 @@ class Links:
         values = {"old_id": old_id, "new_id": new_id, "at": self._now}
         return cursor.execute(_SQL["repoint_organization"], values).rowcount
 
+    def repoint_deal(self, cursor: psycopg.Cursor[Any], old_id: int, new_id: int) -> int:
+        """Let the lead of one deal have another one, unless that is another lead's; how many."""
+        values = {"old_id": old_id, "new_id": new_id, "at": self._now}
+        moved = cursor.execute(_SQL["repoint_deal"], values).fetchall()
+        for (lead_id,) in moved:
+            cursor.execute(_SQL["set_crm_id"], {"lead_id": lead_id, "crm_id": str(new_id)})
+        return len(moved)
+
     # --- how far the pull came
 
     def read_watermark(self, cursor: psycopg.Cursor[Any], name: str) -> str | None:

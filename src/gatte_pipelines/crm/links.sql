@@ -288,6 +288,20 @@ set
     changed_at = %(at)s
 where organization_id = %(old_id)s;
 
+-- name: repoint_deal
+-- Where the other deal is a lead of ours too, the two stay apart: the reconcile finds one deleted.
+update pipeline.crm_links as k
+set
+    deal_id = %(new_id)s,
+    changed_at = %(at)s
+where
+    k.deal_id = %(old_id)s
+    and not exists (
+        select from pipeline.crm_links as o
+        where o.deal_id = %(new_id)s
+    )
+returning k.lead_id;
+
 -- name: find_links_of_case
 -- For the reconcile: every link that is looked for, by its id there.
 select

@@ -11,7 +11,6 @@ What a record holds belongs to ``mapping``; when one is needed, to ``creation`` 
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator
-from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import TYPE_CHECKING, TypeVar
 from uuid import UUID
@@ -52,19 +51,6 @@ class UnavailableError(Exception):
     """The lead went, was anonymised or changed hands since it was read."""
 
 
-@dataclass(frozen=True)
-class Found:
-    """A record there.
-
-    Attributes:
-        record_id: Its id.
-        is_ours: Whether this sync made it.
-    """
-
-    record_id: int
-    is_ours: bool
-
-
 class Outgoing:
     """Finds or makes what a lead of ours needs there.
 
@@ -77,7 +63,7 @@ class Outgoing:
 
     # --- person
 
-    def person_of(self, known: KnownLead, *, org_id: int | None) -> tuple[Found, m.Person]:
+    def person_of(self, known: KnownLead, *, org_id: int | None) -> m.Person:
         """The person with the lead's number or e-mail address, made where there is none.
 
         Raises:
@@ -96,7 +82,7 @@ class Outgoing:
         def look(begun_at: datetime) -> m.Person | None:
             since = begun_at - CLOCK_SKEW
             for person in self._session.client.iter_persons(updated_since=since):
-                if person.id in self._session.pending.persons:
+                if person.id in self._session.pending.person_ids:
                     continue
                 if phone and mapping.has_phone(person, phone):
                     return person
@@ -116,8 +102,8 @@ class Outgoing:
                 with self._session.links.transaction() as cursor:
                     self._lock(cursor, local.lead_id)
                     save(cursor, found, is_ours=False)
-                return Found(found.id, is_ours=False), found
-        made = self._make_once(
+                return found
+        return self._make_once(
             known,
             "create_person",
             look=look,
@@ -127,7 +113,6 @@ class Outgoing:
             ),
             save=lambda cursor, person: save(cursor, person, is_ours=True),
         )
-        return Found(made.id, is_ours=True), made
 
     def _known_person(self, lead_id: UUID, phone: str | None) -> m.Person | None:
         """That of another lead of ours with this number, which a search may not find yet."""
@@ -159,7 +144,7 @@ class Outgoing:
         self, candidates: Iterable[int], is_it: Callable[[m.Person], bool]
     ) -> m.Person | None:
         """The earliest of some persons that is there and is the one; a hit alone proves nothing."""
-        pending = self._session.pending.persons
+        pending = self._session.pending.person_ids
         wanted = sorted(set(candidates) - pending)
         for person_id in wanted[:_MAX_HITS]:
             person = self._session.client.get_person(person_id)
@@ -171,7 +156,7 @@ class Outgoing:
 
     # --- organization
 
-    def organization_of(self, known: KnownLead, company: str) -> Found:
+    def organization_of(self, known: KnownLead, company: str) -> m.Organization:
         """The organization of a name, made where there is none.
 
         Raises:
@@ -205,8 +190,8 @@ class Outgoing:
                 with self._session.links.transaction() as cursor:
                     self._lock(cursor, lead_id)
                     self._session.links.set_organization(cursor, lead_id, found.id, is_ours=False)
-                return Found(found.id, is_ours=False)
-        made = self._make_once(
+                return found
+        return self._make_once(
             known,
             "create_organization",
             look=look,
@@ -214,7 +199,6 @@ class Outgoing:
             make=lambda: self._session.client.create_organization(company),
             save=save,
         )
-        return Found(made.id, is_ours=True)
 
     def _verified_organization(
         self, candidates: Iterable[int], wanted: str
@@ -226,7 +210,7 @@ class Outgoing:
         return None
 
     def _is_usable(self, organization: m.Organization) -> bool:
-        pending = self._session.pending.organizations
+        pending = self._session.pending.organization_ids
         return not organization.is_deleted and organization.id not in pending
 
     # --- lead and note

@@ -94,7 +94,7 @@ def take_persons(session: Session, changes: Changes, persons: Iterable[m.Person]
     with session.links.transaction() as cursor:
         leads_of = session.links.of_persons(cursor, found)
     for person_id, lead_ids in leads_of.items():
-        if person_id in session.pending.persons:
+        if person_id in session.pending.person_ids:
             changes.pending += 1
         else:
             changes.persons[person_id] = found[person_id]
@@ -124,7 +124,7 @@ def take_deals(session: Session, changes: Changes, deals: Iterable[m.Deal]) -> N
         link = by_deal.get(deal.id)
         if link is None and deal.source_lead_id is not None:
             link = by_lead.get(deal.source_lead_id)
-        if deal.id in session.pending.deals:
+        if deal.id in session.pending.deal_ids:
             changes.pending += 1
         elif link is None:
             strangers.append(deal)
@@ -144,7 +144,7 @@ def _take_leads(
     strangers: list[m.Lead] = []
     for lead in found.values():
         link = known.get(lead.id)
-        if lead.id in session.pending.leads:
+        if lead.id in session.pending.lead_ids:
             changes.pending += 1
         elif link is None:
             strangers.append(lead)
