@@ -62,6 +62,7 @@ UPDATES: dict[str, tuple[str, ...]] = {
         "company",
         "phone",
         "email",
+        "interest",  # of a lead that became part of another
         "stage",
         "notes",
         "crm_id",

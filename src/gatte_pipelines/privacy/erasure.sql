@@ -202,6 +202,14 @@ where
     or n.kept_id in (
         select c.id from conversations as c
         where c.user_id = any(%(users)s)
+    )
+    or (
+        n.kind = 'leads'
+        and (
+            n.kept_id = any(%(leads)s)
+            or n.removed_id = any(%(leads)s)
+            or (n.record #>> '{lead,user_id}')::uuid = any(%(users)s)
+        )
     );
 
 -- name: count_staying

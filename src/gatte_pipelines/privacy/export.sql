@@ -325,8 +325,8 @@ where e.user_id = any(%(users)s)
 order by e.at, e.event_id;
 
 -- name: undo_records
--- What joined this person's users or conversations. A record that also speaks of somebody else, to
--- whom a part went later, stays out; so do tokens and the names of our own people.
+-- What joined this person's users, conversations or leads. A record that also speaks of somebody
+-- else, to whom a part went later, stays out; so do tokens and the names of our own people.
 select
     n.kind,
     n.kept_id,
@@ -402,6 +402,11 @@ where
             select from conversations as c
             where c.id = n.kept_id and c.user_id = any(%(users)s)
         )
+    )
+    or (
+        n.kind = 'leads'
+        and n.kept_id = any(%(leads)s)
+        and coalesce(n.record #>> '{lead,user_id}' = any(%(users)s::text[]), true)
     )
 order by n.made_at, n.undo_id;
 

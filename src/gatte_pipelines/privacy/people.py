@@ -103,6 +103,7 @@ def anonymize_leads(cursor: psycopg.Cursor[Any], lead_ids: Sequence[UUID], *, ru
     cursor.execute(_SQL["lock_leads"], parameters)
     cursor.execute(_SQL["anonymize_leads"], parameters | {"phones": _placeholders(leads)})
     changed = cursor.rowcount
+    cursor.execute(_SQL["delete_undo_records_of_leads"], parameters)
     cursor.execute(_SQL["note_anonymized_leads"], parameters)
     return changed
 

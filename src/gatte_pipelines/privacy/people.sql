@@ -226,7 +226,13 @@ where
     or kept_id in (
         select c.id from conversations as c
         where c.user_id = any(%(users)s)
-    );
+    )
+    -- A lead whose row went when it became part of another: it names its user only here.
+    or (kind = 'leads' and (record #>> '{lead,user_id}')::uuid = any(%(users)s));
+
+-- name: delete_undo_records_of_leads
+delete from pipeline.undo_records
+where kind = 'leads' and (kept_id = any(%(leads)s) or removed_id = any(%(leads)s));
 
 -- name: delete_contexts
 delete from session_context as s
@@ -489,7 +495,17 @@ with places (place, text) as (
         'undo_records',
         n.record::text
     from pipeline.undo_records as n
-    where n.kept_id = any(%(users)s) or n.removed_id = any(%(users)s)
+    where
+        n.kept_id = any(%(users)s)
+        or n.removed_id = any(%(users)s)
+        or (
+            n.kind = 'leads'
+            and (
+                n.kept_id = any(%(leads)s)
+                or n.removed_id = any(%(leads)s)
+                or (n.record #>> '{lead,user_id}')::uuid = any(%(users)s)
+            )
+        )
 )
 
 select distinct p.place

@@ -16,6 +16,7 @@ from uuid import UUID, uuid4
 
 from psycopg.rows import dict_row
 
+from gatte_pipelines.database.client_locks import share_lock
 from gatte_pipelines.database.statements import read_statements
 from gatte_pipelines.errors import ConfigurationError
 from gatte_pipelines.sync.merge import Side
@@ -78,7 +79,8 @@ class Conflict:
 Resolver = Callable[["psycopg.Cursor[Any]", Conflict, Side], None]
 """Carries a decision out in the transaction of the cursor: keep which side of the conflict.
 
-It raises ConfigurationError, saying what to do, where that cannot be done; nothing is changed then.
+The conflict's row is locked, and the shared client lock is held. It raises ConfigurationError,
+saying what to do, where that cannot be done; nothing is changed then.
 """
 
 
@@ -201,6 +203,7 @@ def resolve(
             "select set_config('gatte.as_of', %s, true), set_config('lock_timeout', %s, true)",
             [as_of.isoformat(), _LOCK_TIMEOUT],
         )
+        share_lock(cursor)  # before any lock on a row, since a resolver may need it
         conflict = read_conflict(cursor, conflict_id)
         if conflict.resolution is not None:
             raise ConfigurationError(
