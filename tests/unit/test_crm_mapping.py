@@ -45,9 +45,10 @@ from gatte_pipelines.crm.policy import (
     StagePolicy,
     is_same_email,
     is_same_phone,
+    is_same_text,
 )
 from gatte_pipelines.phones import BRAZILIAN_AREA_CODES, USERS_PHONE_PATTERN
-from gatte_pipelines.sync.merge import Value
+from gatte_pipelines.sync.merge import FieldRule, Side, Value, merge
 
 AT = datetime(2026, 3, 10, 11, 30, tzinfo=UTC)
 LEAD_ID = UUID("00000000-0000-4000-8000-0000000000a1")
@@ -203,7 +204,7 @@ def changed(person: m.Person, changes: m.PersonChanges) -> m.Person:
         ("190", None),
         ("não tem", None),
         ("+55 11 90000-12345", None),
-        ("+999 1234567", None),
+        ("+999 0000123", None),
         ("++5511900001234", None),
         ("55+11900001234", None),
         ("~babcdefghijklmnopqr", None),
@@ -585,6 +586,42 @@ def test_emptied_here_the_agreed_one_is_gone_there(
         assert not has_phone(after, phone)
     if (email := known.get("email")) is not None:
         assert not has_email(after, email)
+
+
+RULES = [
+    FieldRule("name", Side.OURS, is_same=is_same_text),
+    FieldRule("phone", Side.OURS, is_same=is_same_phone),
+    FieldRule("email", Side.OURS, is_same=is_same_email),
+]
+
+
+def one_round(
+    ours: dict[str, Value], person: m.Person, agreed: dict[str, Value] | None
+) -> tuple[dict[str, Value], m.Person, dict[str, Value], bool]:
+    """What a run makes of both sides, and whether it wrote anything."""
+    theirs, _ = contacts_of(person, ours=ours, agreed=agreed)
+    merged = merge(RULES, ours, theirs, agreed)
+    here = {one.name: one.value for one in merged if one.is_written_here}
+    there = {one.name: one.value for one in merged if one.is_written_there}
+    after = changed(person, person_changes(person, there, agreed=agreed))
+    return ours | here, after, {one.name: one.value for one in merged}, bool(here or there)
+
+
+@given(
+    st.fixed_dictionaries(
+        {"name": st.just(NAME), "phone": st.none() | PHONES, "email": st.none() | EMAILS}
+    ),
+    PERSONS,
+    AGREED,
+)
+def test_both_sides_come_to_rest(
+    ours: dict[str, Value], person: m.Person, agreed: dict[str, Value] | None
+) -> None:
+    ours, person, agreed, _ = one_round(ours, person, agreed)
+    # Where ours was emptied, the second run takes the next one that they have.
+    ours, person, agreed, _ = one_round(ours, person, agreed)
+    _, _, _, has_written = one_round(ours, person, agreed)
+    assert not has_written
 
 
 # --- Stages ---------------------------------------------------------------------------------------
