@@ -11,7 +11,7 @@ from uuid import UUID, uuid4
 
 from gatte_pipelines.crm import mapping
 from gatte_pipelines.crm import models as m
-from gatte_pipelines.crm.exchange import REFUSED, Exchange, Outcome
+from gatte_pipelines.crm.exchange import Direction, Exchange, Outcome
 from gatte_pipelines.crm.failures import RefusedError
 from gatte_pipelines.crm.links import SYSTEM, KnownLead
 from gatte_pipelines.crm.mapping import LocalLead
@@ -47,7 +47,7 @@ class Creation:
     def __init__(self, session: Session, exchange: Exchange) -> None:
         self._session = session
         self._exchange = exchange
-        self._outgoing = Outgoing(session)
+        self.outgoing = Outgoing(session)
 
     def push(self, lead_id: UUID) -> Outcome:
         """Make a lead of ours there: its organization, its person, then itself.
@@ -66,11 +66,7 @@ class Creation:
             known = session.links.lock(cursor, lead_id)
             assert known is not None and known.link is not None  # noqa: S101, PT018 - just made
         changes = Changes()
-        try:
-            record = self._make(known, changes)
-        except RefusedError:
-            self._note_refused(lead_id)
-            raise
+        record = self._make(known, changes)
         if isinstance(record, m.Deal):
             changes.deals[lead_id] = record
         else:
@@ -85,15 +81,15 @@ class Creation:
         organization_id, person_id = link.organization_id, link.person_id
         company = mapping.ours_of(known.local)["company"]
         if company is not None and organization_id is None:
-            organization = self._outgoing.organization_of(known, company)
+            organization = self.outgoing.organization_of(known, company)
             changes.organizations[organization.id] = organization
             organization_id = organization.id
         if person_id is None:
-            person = self._outgoing.person_of(known, org_id=organization_id)
+            person = self.outgoing.person_of(known, org_id=organization_id)
             changes.persons[person.id] = person
             person_id = person.id
         try:
-            return self._outgoing.lead_of(
+            return self.outgoing.lead_of(
                 known, person_id=person_id, organization_id=organization_id
             )
         except RefusedError:
@@ -103,9 +99,7 @@ class Creation:
         session.tell("made_again")
         raise WaitingError
 
-    def _forget_missing(
-        self, lead_id: UUID, person_id: int, organization_id: int | None
-    ) -> bool:
+    def _forget_missing(self, lead_id: UUID, person_id: int, organization_id: int | None) -> bool:
         session = self._session
         person = session.client.get_person(person_id)
         is_person_gone = person is None or person.is_deleted
@@ -180,7 +174,7 @@ class Creation:
             return Outcome(reason="deleted_there")
         return self.adopt(lead_id, record)
 
-    def take_in(self, lead: m.Lead, known_person: m.Person | None) -> Outcome:
+    def take_in(self, lead: m.Lead, known_person: m.Person | None = None) -> Outcome:
         """Insert a lead that was born there.
 
         Returns:
@@ -245,14 +239,14 @@ class Creation:
         if known is None or known.is_anonymized or known.link is None:
             raise UnavailableError
         self._exchange.apply(lead_id, self._exchange.read(known, changes))
+        if self._exchange.direction is Direction.PULL:
+            return
         with session.links.transaction() as cursor:
             known = session.links.read(cursor, [lead_id]).get(lead_id)
         if known is not None and not known.is_anonymized:
-            self._outgoing.note_of(known)
+            self.outgoing.note_of(known)
 
-    def _is_taken(
-        self, cursor: psycopg.Cursor, lead_id: UUID, record: m.Lead | m.Deal
-    ) -> bool:
+    def _is_taken(self, cursor: psycopg.Cursor, lead_id: UUID, record: m.Lead | m.Deal) -> bool:
         links = self._session.links
         if isinstance(record, m.Deal):
             found = links.of_deals(cursor, [record.id], [])[0].get(record.id)
@@ -281,9 +275,3 @@ class Creation:
                 run_id=session.run_id,
                 at=session.clock(),
             )
-
-    def _note_refused(self, lead_id: UUID) -> None:
-        session = self._session
-        with session.links.transaction() as cursor:
-            intent = outbox.begin(cursor, SYSTEM, lead_id, REFUSED, now=session.clock())
-        session.intents_of(lead_id)[REFUSED] = intent

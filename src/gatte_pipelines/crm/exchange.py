@@ -19,13 +19,13 @@ from msgspec import UNSET
 
 from gatte_pipelines.crm import mapping
 from gatte_pipelines.crm import models as m
-from gatte_pipelines.crm.failures import RecordMissingError, RefusedError
+from gatte_pipelines.crm.failures import RecordMissingError
 from gatte_pipelines.crm.links import FIELDS, SYSTEM, KnownLead, Link
 from gatte_pipelines.crm.outgoing import Outgoing, WaitingError, link_case
 from gatte_pipelines.crm.pull import Changes
 from gatte_pipelines.crm.session import Session
 from gatte_pipelines.http import AmbiguousError
-from gatte_pipelines.sync import conflicts, outbox
+from gatte_pipelines.sync import conflicts
 from gatte_pipelines.sync.merge import FieldRule, Merged, Side, Value, Why, merge
 
 if TYPE_CHECKING:
@@ -36,9 +36,6 @@ CONTACTS = ("name", "phone", "email")
 
 # Columns of `leads` that may not be empty.
 _REQUIRED = ("name", "phone", "stage")
-
-REFUSED = "refused"
-"""Action of the outbox: Pipedrive refused a change of this lead; it is tried again later."""
 
 
 class Direction(StrEnum):
@@ -122,7 +119,7 @@ class Exchange:
 
     def __init__(self, session: Session, direction: Direction = Direction.BOTH) -> None:
         self._session = session
-        self._direction = direction
+        self.direction = direction
         self._outgoing = Outgoing(session)
 
     # --- read
@@ -239,7 +236,7 @@ class Exchange:
         agreed = _agreed_values(known)
         ours = mapping.ours_of(known.local)
         for name in mapping.left_alone_here(known.local):
-            # Not emptied, but of no use: as if it had not changed, so that nothing is emptied there.
+            # Not emptied, but of no use: as if unchanged, so that nothing is emptied there.
             ours[name] = (agreed or {}).get(name)
         rules = [
             self._rule(rule, known, remote)
@@ -295,9 +292,9 @@ class Exchange:
         return rule if can_be_told else replace(rule, owner=Side.THEIRS, is_one_way=True)
 
     def _is_carried(self, item: Merged) -> bool:
-        if self._direction is Direction.PUSH:
+        if self.direction is Direction.PUSH:
             return not item.is_written_here
-        if self._direction is Direction.PULL:
+        if self.direction is Direction.PULL:
             return not item.is_written_there
         return True
 
@@ -386,16 +383,14 @@ class Exchange:
             link_case(session, cursor, lead_id, case)
         elif case is not None and link.is_archived:
             session.links.set_archived(cursor, lead_id, is_archived=False)
-        if remote.person_id != link.person_id and self._direction is not Direction.PUSH:
+        if remote.person_id != link.person_id and self.direction is not Direction.PUSH:
             session.links.set_person(cursor, lead_id, remote.person_id, is_ours=False)
         if (
             remote.organization_id != link.organization_id
             and "company" not in decision.there
-            and self._direction is not Direction.PUSH
+            and self.direction is not Direction.PUSH
         ):
-            session.links.set_organization(
-                cursor, lead_id, remote.organization_id, is_ours=False
-            )
+            session.links.set_organization(cursor, lead_id, remote.organization_id, is_ours=False)
         if decision.settled:
             is_whole = decision.is_complete and not decision.there
             session.links.set_agreed(cursor, lead_id, decision.settled, is_whole=is_whole)
@@ -410,7 +405,8 @@ class Exchange:
                 changes = mapping.person_changes(
                     remote.person, contacts, agreed=_agreed_values(known) or {}
                 )
-                self._session.client.update_person(remote.person.id, changes)
+                if changes != m.PersonChanges():
+                    self._session.client.update_person(remote.person.id, changes)
                 self._agree(known, decision, contacts, is_last=contacts.keys() == there.keys())
             rest = {name: there[name] for name in ("company", "stage") if name in there}
             if rest and remote.case is not None:
@@ -419,11 +415,6 @@ class Exchange:
         except (AmbiguousError, RecordMissingError):
             # Of the first nobody knows the end; of the second the next run reads what became of it.
             raise WaitingError from None
-        except RefusedError:
-            self._note_refused(known)
-            raise
-        if REFUSED in self._session.intents_of(known.local.lead_id):
-            self._forget_refused(known)
         return there
 
     def _write_case(
@@ -456,7 +447,7 @@ class Exchange:
     def _agree(
         self, known: KnownLead, decision: Decision, names: Mapping[str, Value], *, is_last: bool
     ) -> None:
-        """A confirmed call makes its values the agreed ones: as the texts stood when it was made."""
+        """A confirmed call makes its values the agreed ones: the texts as they stood then."""
         session = self._session
         raw = {name: decision.here.get(name, getattr(known.local, name)) for name in names}
         with session.links.transaction() as cursor:
@@ -484,18 +475,6 @@ class Exchange:
         )
         session.links.set_deleted(cursor, lead_id)
         return Outcome(reason="deleted_there")
-
-    def _note_refused(self, known: KnownLead) -> None:
-        session, lead_id = self._session, known.local.lead_id
-        with session.links.transaction() as cursor:
-            intent = outbox.begin(cursor, SYSTEM, lead_id, REFUSED, now=session.clock())
-        session.intents_of(lead_id)[REFUSED] = intent
-
-    def _forget_refused(self, known: KnownLead) -> None:
-        session, lead_id = self._session, known.local.lead_id
-        with session.links.transaction() as cursor:
-            outbox.settle(cursor, SYSTEM, lead_id, REFUSED)
-        del session.intents_of(lead_id)[REFUSED]
 
 
 def differs(known: KnownLead) -> bool:

@@ -1,7 +1,7 @@
 """Leads of ours and their records in Pipedrive: every statement of the sync about our own tables.
 
 Each method is one or a few statements of a transaction of the caller's. What to do about a lead
-belongs to ``exchange`` and ``creation``; the agreed values are the texts as they stood in ``leads``.
+belongs to ``exchange`` and ``creation``; agreed values are the texts as they stood in ``leads``.
 """
 
 from __future__ import annotations
@@ -89,8 +89,7 @@ class Links:
         """One transaction, in which ``pipeline.clock()`` tells the run's instant."""
         with self._driver.transaction(), self._driver.cursor() as cursor:
             cursor.execute(
-                "select set_config('gatte.as_of', %s, true), "
-                "set_config('lock_timeout', %s, true)",
+                "select set_config('gatte.as_of', %s, true), set_config('lock_timeout', %s, true)",
                 [self._now.isoformat(), LOCK_TIMEOUT],
             )
             yield cursor
@@ -145,7 +144,7 @@ class Links:
     def of_deals(
         self, cursor: psycopg.Cursor[Any], deals: Iterable[int], remote_ids: Iterable[UUID]
     ) -> tuple[dict[int, tuple[UUID, str]], dict[UUID, tuple[UUID, str]]]:
-        """The lead of ours and its link's state, by deal and by the lead that a deal was made of."""
+        """The lead of ours and its link's state, by deal and by the lead it was made of."""
         values = {"deals": list(deals), "remote_ids": list(remote_ids)}
         rows = cursor.execute(_SQL["find_by_deals"], values).fetchall()
         by_deal = {row[0]: (row[2], row[3]) for row in rows if row[0] is not None}

@@ -1,9 +1,9 @@
 """Records that are made in Pipedrive, each once: person, organization, lead, note.
 
 Pipedrive knows no key that would make a creation harmless to repeat. So the intent is committed
-before the call, and removed only with its confirmed result; whoever meets an intent whose end nobody
-knows looks for its effect before anything is made again: by a list, which is up to date, and only
-after a while by the search, whose index lags.
+before the call, and removed only with its confirmed result; whoever meets an intent whose end
+nobody knows looks for its effect before anything is made again: by a list, which is up to date, and
+only after a while by the search, whose index lags.
 
 What a record holds belongs to ``mapping``; when one is needed, to ``creation`` and ``exchange``.
 """
@@ -12,7 +12,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator
 from datetime import datetime, timedelta
-from typing import TYPE_CHECKING, TypeVar
+from typing import TYPE_CHECKING, TypeAlias, TypeVar
 from uuid import UUID
 
 from gatte_pipelines.crm import mapping
@@ -30,7 +30,8 @@ if TYPE_CHECKING:
 
     from gatte_pipelines.crm.session import Session
 
-T = TypeVar("T")
+Record: TypeAlias = m.Person | m.Organization | m.Lead | m.Deal | m.Note
+RecordT = TypeVar("RecordT", bound=Record)
 
 # Pipedrive names no bound for its index; in the field it was seconds.
 SEARCH_DELAY = timedelta(minutes=5)
@@ -256,13 +257,9 @@ class Outgoing:
         def make() -> m.Lead | m.Deal:
             return self._create_lead(known, person_id, organization_id)
 
-        return self._make_once(
-            known, "create_lead", look=look, search=search, make=make, save=save
-        )
+        return self._make_once(known, "create_lead", look=look, search=search, make=make, save=save)
 
-    def _create_lead(
-        self, known: KnownLead, person_id: int, organization_id: int | None
-    ) -> m.Lead:
+    def _create_lead(self, known: KnownLead, person_id: int, organization_id: int | None) -> m.Lead:
         session = self._session
         key = session.account.external_key
         try:
@@ -274,18 +271,14 @@ class Outgoing:
                 raise
             return session.client.create_lead(self._new_lead(known, person_id, organization_id))
 
-    def _new_lead(
-        self, known: KnownLead, person_id: int, organization_id: int | None
-    ) -> m.NewLead:
+    def _new_lead(self, known: KnownLead, person_id: int, organization_id: int | None) -> m.NewLead:
         session, local = self._session, known.local
         key = session.account.external_key
         return m.NewLead(
             title=mapping.title_of(local),
             person_id=person_id,
             organization_id=organization_id,
-            label_ids=mapping.label_ids_of_new(
-                local.stage, session.account, session.policy.stages
-            ),
+            label_ids=mapping.label_ids_of_new(local.stage, session.account, session.policy.stages),
             origin_id=str(local.lead_id),
             custom_fields={} if key is None else {key: str(local.lead_id)},
         )
@@ -322,9 +315,7 @@ class Outgoing:
             look=look,
             search=lambda: None,
             make=make,
-            save=lambda cursor, note: self._session.links.set_note(
-                cursor, local.lead_id, note.id
-            ),
+            save=lambda cursor, note: self._session.links.set_note(cursor, local.lead_id, note.id),
         )
 
     # --- once
@@ -334,11 +325,11 @@ class Outgoing:
         known: KnownLead,
         action: str,
         *,
-        look: Callable[[datetime], T | None],
-        search: Callable[[], T | None],
-        make: Callable[[], T],
-        save: Callable[[psycopg.Cursor, T], None],
-    ) -> T:
+        look: Callable[[datetime], RecordT | None],
+        search: Callable[[], RecordT | None],
+        make: Callable[[], RecordT],
+        save: Callable[[psycopg.Cursor, RecordT], None],
+    ) -> RecordT:
         """Make a record, or find the one that an earlier call made."""
         session, lead_id = self._session, known.local.lead_id
         earlier = session.intents_of(lead_id).get(action)
@@ -373,7 +364,11 @@ class Outgoing:
         return made
 
     def _save(
-        self, lead_id: UUID, action: str, made: T, save: Callable[[psycopg.Cursor, T], None]
+        self,
+        lead_id: UUID,
+        action: str,
+        made: RecordT,
+        save: Callable[[psycopg.Cursor, RecordT], None],
     ) -> None:
         session = self._session
         with session.links.transaction() as cursor:
@@ -412,11 +407,9 @@ def link_case(
     )
 
 
-def _reference(record: object) -> str:
+def _reference(record: Record) -> str:
     """How a task of erasure names a record."""
-    kinds = {m.Person: "person", m.Organization: "organization", m.Lead: "lead", m.Deal: "deal"}
-    kind = kinds.get(type(record), "note")
-    return f"{kind}:{getattr(record, 'id')}"  # noqa: B009 - each of these records has one
+    return f"{type(record).__name__.lower()}:{record.id}"
 
 
 def _plain(text: str) -> str:

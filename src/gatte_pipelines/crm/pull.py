@@ -19,6 +19,7 @@ from gatte_pipelines.crm.links import KnownLead
 from gatte_pipelines.crm.session import Session
 
 T = TypeVar("T")
+CaseT = TypeVar("CaseT", m.Lead, m.Deal)
 
 OVERLAP = timedelta(minutes=10)
 """So far behind its watermark a list begins: offsets over a moving list can skip a row."""
@@ -75,15 +76,20 @@ def read_changes(session: Session, *, since: datetime | None, imports: bool) -> 
         imports: Whether leads that were born there are of interest.
     """
     changes = Changes()
-    begins = {name: _begin(session, name, since, imports=imports) for name in (LEADS, PERSONS, DEALS)}
+    leads_since, persons_since, deals_since = (
+        _begin(session, name, since, imports=imports) for name in (LEADS, PERSONS, DEALS)
+    )
     marks = _Marks(session, changes)
     client = session.client
-    for leads in _batches(marks.watch(LEADS, client.iter_leads(updated_since=begins[LEADS]))):
-        _take_leads(session, changes, leads, imports=imports)
-    for persons in _batches(marks.watch(PERSONS, client.iter_persons(updated_since=begins[PERSONS]))):
-        take_persons(session, changes, persons)
-    for deals in _batches(marks.watch(DEALS, client.iter_deals(updated_since=begins[DEALS]))):
-        take_deals(session, changes, deals)
+    leads = marks.watch(LEADS, client.iter_leads(updated_since=leads_since))
+    for some_leads in _batches(leads):
+        _take_leads(session, changes, some_leads, imports=imports)
+    persons = marks.watch(PERSONS, client.iter_persons(updated_since=persons_since))
+    for some_persons in _batches(persons):
+        take_persons(session, changes, some_persons)
+    deals = marks.watch(DEALS, client.iter_deals(updated_since=deals_since))
+    for some_deals in _batches(deals):
+        take_deals(session, changes, some_deals)
     marks.close()
     return changes
 
@@ -157,15 +163,15 @@ def _take_leads(
         changes.born_there += nobodys
 
 
-def _take_strangers(session: Session, changes: Changes, records: Iterable[T]) -> list[T]:
+def _take_strangers(session: Session, changes: Changes, records: Iterable[CaseT]) -> list[CaseT]:
     """Those that carry the id of a lead of ours without being linked; the others come back.
 
     A call that timed out made them, or a person made a copy of one.
     """
-    naming: dict[UUID, list[T]] = {}
-    nobodys: list[T] = []
+    naming: dict[UUID, list[CaseT]] = {}
+    nobodys: list[CaseT] = []
     for record in records:
-        ours = mapping.names_our_lead(record, session.account)  # type: ignore[type-var]
+        ours = mapping.names_our_lead(record, session.account)
         if ours is None:
             nobodys.append(record)
         else:
@@ -182,9 +188,12 @@ def _take_strangers(session: Session, changes: Changes, records: Iterable[T]) ->
 
 
 def _judge_stranger(
-    session: Session, changes: Changes, lead_id: UUID, lead: KnownLead | None, record: object
+    session: Session,
+    changes: Changes,
+    lead_id: UUID,
+    lead: KnownLead | None,
+    record: m.Lead | m.Deal,
 ) -> None:
-    assert isinstance(record, m.Lead | m.Deal)  # noqa: S101 - for the type checker
     if lead is None:
         session.tell("unknown_lead")
     elif lead.is_anonymized:

@@ -75,9 +75,7 @@ def reconcile(session: Session, changes: Changes) -> Reconciled:
     if organizations:
         # Names of organizations are in no other list; the first time all of them.
         since = None if mark is None else datetime.fromisoformat(mark) - OVERLAP
-        take_organizations(
-            session, changes, client.iter_organizations(updated_since=since)
-        )
+        take_organizations(session, changes, client.iter_organizations(updated_since=since))
     return Reconciled(
         missing=frozenset(missing) - changes.lead_ids - changes.adopted.keys(),
         tokens=client.ledger.spent - spent,
@@ -85,9 +83,7 @@ def reconcile(session: Session, changes: Changes) -> Reconciled:
     )
 
 
-def _compare(
-    session: Session, changes: Changes, link: dict[str, object], lead: m.Lead
-) -> None:
+def _compare(session: Session, changes: Changes, link: dict[str, object], lead: m.Lead) -> None:
     """Add a lead whose link says otherwise: archived, brought back, or of another person."""
     lead_id = link["lead_id"]
     assert isinstance(lead_id, UUID)  # noqa: S101 - for the type checker

@@ -30,6 +30,9 @@ from gatte_pipelines.sync.outbox import Intent
 if TYPE_CHECKING:
     import psycopg
 
+REFUSED = "refused"
+"""Action of the outbox that no call is under way for: Pipedrive refused something."""
+
 
 @dataclass(kw_only=True)
 class Session:
@@ -104,6 +107,19 @@ class Session:
     def begun(self) -> list[UUID]:
         """The leads that have such calls."""
         return [lead_id for lead_id, intents in self._intents.items() if intents]
+
+    def note_refused(self, lead_id: UUID) -> None:
+        """Pipedrive refused something about a lead: it is tried again later, not in every run."""
+        with self.links.transaction() as cursor:
+            self.intents_of(lead_id)[REFUSED] = outbox.begin(
+                cursor, SYSTEM, lead_id, REFUSED, now=self.clock()
+            )
+
+    def forget_refused(self, lead_id: UUID) -> None:
+        """Something was taken from that lead since."""
+        if self.intents_of(lead_id).pop(REFUSED, None) is not None:
+            with self.links.transaction() as cursor:
+                outbox.settle(cursor, SYSTEM, lead_id, REFUSED)
 
     def tell(self, code: str) -> None:
         """Count something that the report should mention."""
