@@ -148,7 +148,9 @@ class Exchange:
             return remote
         if remote.case is not None:
             self._read_case_fields(known, remote, changes)
-        self._read_person(known, remote, changes, is_needed=is_changed_here)
+        # While it was archived, what its person became was not read.
+        is_needed = is_changed_here or (remote.case is not None and link.is_archived)
+        self._read_person(known, remote, changes, is_needed=is_needed)
         return remote
 
     def _read_case(self, link: Link) -> m.Lead | m.Deal | None:
@@ -181,7 +183,11 @@ class Exchange:
             remote.theirs["stage"] = mapping.stage_of_lead(case, account, stages)
             remote.person_id, remote.organization_id = case.person_id, case.organization_id
         organization_id = remote.organization_id
-        is_known = organization_id == link.organization_id and link.agreed is not None
+        is_known = (
+            organization_id == link.organization_id
+            and link.agreed is not None
+            and not link.is_archived
+        )
         if organization_id is None:
             remote.theirs["company"] = None
         elif is_known and organization_id not in changes.organizations:
@@ -391,8 +397,12 @@ class Exchange:
             and self.direction is not Direction.PUSH
         ):
             session.links.set_organization(cursor, lead_id, remote.organization_id, is_ours=False)
-        if decision.settled:
-            is_whole = decision.is_complete and not decision.there
+        is_whole = decision.is_complete and not decision.there
+        is_new = link.agreed is None or any(
+            text != link.agreed[name] for name, text in decision.settled.items()
+        )
+        # What both agreed on already is not written again: a list shows the same change for long.
+        if decision.settled and is_new:
             session.links.set_agreed(cursor, lead_id, decision.settled, is_whole=is_whole)
 
     def _write_there(
