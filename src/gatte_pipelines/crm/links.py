@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
-from datetime import datetime
+from datetime import datetime, timedelta
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 from uuid import UUID
@@ -26,6 +26,9 @@ SYSTEM = "pipedrive"
 """What this system is called in the tables that all syncs share."""
 FIELDS = ("name", "phone", "email", "company", "stage")
 """What both systems hold of a lead."""
+
+CLOCK_SKEW = timedelta(minutes=10)
+"""By so much the clock of Pipedrive may differ from ours."""
 
 # What a transaction may wait for the row of a lead; the next run meets it again.
 LOCK_TIMEOUT = "5s"

@@ -20,7 +20,7 @@ from gatte_pipelines.crm import models as m
 from gatte_pipelines.crm.budget import DailyBudgetSpent
 from gatte_pipelines.crm.erasure import plan_orphan
 from gatte_pipelines.crm.failures import AccessRefusedError, BlockedError, RefusedError
-from gatte_pipelines.crm.links import SYSTEM, KnownLead
+from gatte_pipelines.crm.links import CLOCK_SKEW, SYSTEM, KnownLead
 from gatte_pipelines.errors import RetryableError
 from gatte_pipelines.http import AmbiguousError
 from gatte_pipelines.sync import outbox
@@ -36,8 +36,6 @@ RecordT = TypeVar("RecordT", bound=Record)
 # Pipedrive names no bound for its index; in the field it was seconds.
 SEARCH_DELAY = timedelta(minutes=5)
 """So long after a call whose end nobody knows nothing is searched, and nothing is made again."""
-CLOCK_SKEW = timedelta(minutes=10)
-"""By so much the clock of Pipedrive may differ from ours."""
 # More persons with one number than that identify nobody.
 _MAX_HITS = 5
 
