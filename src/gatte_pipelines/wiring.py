@@ -42,6 +42,7 @@ if TYPE_CHECKING:
     from gatte_pipelines.privacy.stores import FileStore
     from gatte_pipelines.quality.check import DataQuality
     from gatte_pipelines.settings import Settings
+    from gatte_pipelines.sync.conflicts import Resolver
 
 ShowProgress = Callable[[Any], None]
 """Told from time to time how far a run is, by what has ``done`` and ``total``."""
@@ -427,6 +428,14 @@ class Wiring:
         counts = f"eliminações em outros sistemas: {done.confirmed} confirmadas, "
         closed = [f"pedido {request_id}: concluído" for request_id in done.closed_requests]
         return [f"{counts}{done.waiting} em aberto", *closed, *done.problems]
+
+    @property
+    def conflict_resolvers(self) -> dict[str, Resolver]:
+        """By system, what carries out a person's decision about a conflict."""
+        from gatte_pipelines.crm.merging import SYSTEM  # noqa: PLC0415
+        from gatte_pipelines.crm.resolution import resolve_conflict  # noqa: PLC0415
+
+        return {SYSTEM: resolve_conflict}
 
     @property
     def subject_files(self) -> SubjectFiles:
@@ -921,6 +930,33 @@ def _assert_set(pipeline: str, needs: Iterable[tuple[str, str | None]]) -> None:
             raise ConfigurationError(f"{name} is not set; {pipeline} needs it")
 
 
+def _resolve_conflict(
+    wiring: Wiring,
+    as_of: datetime,
+    _progress: ShowProgress | None,
+    options: Mapping[str, Any],
+) -> RunReport:
+    """Let one side (``keep``: ours or theirs) of the conflict ``conflict_id`` stand."""
+    from gatte_pipelines.sync import conflicts  # noqa: PLC0415
+    from gatte_pipelines.sync.merge import Side  # noqa: PLC0415
+
+    conflict_id = _parse_uuid(str(options["conflict_id"]), "conflict_id")
+    try:
+        keep = Side(options["keep"])
+    except ValueError:
+        raise ConfigurationError("keep must be ours or theirs") from None
+    resolvers = wiring.conflict_resolvers
+    with wiring.migrated() as connection:
+        driver = database.psycopg_connection(connection)
+
+        def body(report: RunReport) -> None:
+            resolution = conflicts.resolve(driver, conflict_id, keep, resolvers, as_of=as_of)
+            conflicts.report_resolution(report, resolution)
+
+        # The rows themselves are locked: what people decide may go side by side.
+        return run_recorded(connection, pipeline=conflicts.PIPELINE, as_of=as_of, body=body)
+
+
 def _watchdog(
     wiring: Wiring,
     as_of: datetime,
@@ -970,6 +1006,7 @@ OPERATIONS: dict[str, Operation] = {
     "certificate_state": _certificate_state,
     "certificate_alerts": _certificate_alerts,
     "data_quality": _data_quality,
+    "resolve_conflict": _resolve_conflict,
     "watchdog": _watchdog,
 }
 """The registry of pipelines: flows and commands run the same operations by the same names."""
