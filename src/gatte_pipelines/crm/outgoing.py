@@ -20,7 +20,7 @@ from gatte_pipelines.crm import models as m
 from gatte_pipelines.crm.budget import DailyBudgetSpent
 from gatte_pipelines.crm.erasure import plan_orphan
 from gatte_pipelines.crm.failures import AccessRefusedError, BlockedError, RefusedError
-from gatte_pipelines.crm.links import SYSTEM, KnownLead
+from gatte_pipelines.crm.links import CLOCK_SKEW, SYSTEM, KnownLead
 from gatte_pipelines.errors import RetryableError
 from gatte_pipelines.http import AmbiguousError
 from gatte_pipelines.sync import outbox
@@ -36,8 +36,6 @@ RecordT = TypeVar("RecordT", bound=Record)
 # Pipedrive names no bound for its index; in the field it was seconds.
 SEARCH_DELAY = timedelta(minutes=5)
 """So long after a call whose end nobody knows nothing is searched, and nothing is made again."""
-CLOCK_SKEW = timedelta(minutes=10)
-"""By so much the clock of Pipedrive may differ from ours."""
 # More persons with one number than that identify nobody.
 _MAX_HITS = 5
 
@@ -186,6 +184,9 @@ class Outgoing:
         if "create_organization" not in self._session.intents_of(lead_id):
             with self._session.links.transaction() as cursor:
                 candidates = self._session.links.organizations_of_company(cursor, company, lead_id)
+            if known.link is not None and known.link.organization_id is not None:
+                # Made by a run that could not go on; no search may find it yet.
+                candidates.append(known.link.organization_id)
             found = self._verified_organization(candidates, wanted) or search()
             if found is not None:
                 with self._session.links.transaction() as cursor:
@@ -266,8 +267,7 @@ class Outgoing:
             return session.client.create_lead(self._new_lead(known, person_id, organization_id))
         except RefusedError:
             # Somebody may have deleted our field, or a label, since the account was read.
-            session.reread_account()
-            if session.account.external_key == key:
+            if not session.reread_once() or session.account.external_key == key:
                 raise
             return session.client.create_lead(self._new_lead(known, person_id, organization_id))
 

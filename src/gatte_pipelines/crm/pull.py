@@ -15,7 +15,8 @@ from uuid import UUID
 
 from gatte_pipelines.crm import mapping
 from gatte_pipelines.crm import models as m
-from gatte_pipelines.crm.links import KnownLead
+from gatte_pipelines.crm.erasure import ANONYMOUS_TITLE
+from gatte_pipelines.crm.links import CLOCK_SKEW, KnownLead
 from gatte_pipelines.crm.session import Session
 
 T = TypeVar("T")
@@ -197,6 +198,8 @@ def _judge_stranger(
     if lead is None:
         session.tell("unknown_lead")
     elif lead.is_anonymized:
+        if isinstance(record, m.Deal) and record.title == ANONYMOUS_TITLE:
+            return  # cleaned already; what its creator gave it cannot be taken away
         kind = "deal" if isinstance(record, m.Deal) else "lead"
         changes.orphans.append((lead_id, f"{kind}:{record.id}"))
         if record.person_id is not None:
@@ -226,17 +229,20 @@ class _Marks:
             yield record
 
     def close(self) -> None:
-        """What to save: also where nothing came, so that a first run has one."""
+        """What to save, also where nothing came.
+
+        A list that was read at our instant shows everything that Pipedrive's clock, which may
+        differ from ours by so much, had by then.
+        """
         with self._session.links.transaction() as cursor:
             for name in (LEADS, PERSONS, DEALS):
                 before = self._session.links.read_watermark(cursor, name)
-                at = self._latest.get(name)
-                if at is None:
-                    start = (self._session.now - FIRST_LOOK_BACK).isoformat()
-                    self._changes.watermarks[name] = before or start
-                else:
-                    mark = at if before is None else max(at, datetime.fromisoformat(before))
-                    self._changes.watermarks[name] = mark.isoformat()
+                marks = [self._session.now - CLOCK_SKEW]
+                if before is not None:
+                    marks.append(datetime.fromisoformat(before))
+                if name in self._latest:
+                    marks.append(self._latest[name])
+                self._changes.watermarks[name] = max(marks).isoformat()
 
 
 def _begin(
