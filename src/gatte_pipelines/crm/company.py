@@ -23,6 +23,7 @@ class Account:
         company_id: Of the company.
         policy_fingerprint: Of the policy that these names were checked against.
         read_at: When.
+        token_mark: Of the token that it was read with; another one may be another company's.
     """
 
     labels: Mapping[UUID, str]
@@ -31,3 +32,4 @@ class Account:
     company_id: int
     policy_fingerprint: str
     read_at: datetime
+    token_mark: str = ""

@@ -156,9 +156,7 @@ class Exchange:
             self._read_case_fields(known, remote, changes)
         # While it was archived, what its person became was not read.
         is_needed = is_changed_here or (remote.case is not None and link.is_archived)
-        self._read_person(
-            known, remote, changes if is_usable else Changes(), is_needed=is_needed
-        )
+        self._read_person(known, remote, changes if is_usable else Changes(), is_needed=is_needed)
         return remote
 
     def _read_case(self, link: Link, converted: m.Deal | None) -> m.Lead | m.Deal | None:

@@ -88,7 +88,8 @@ class Session:
             for intent in outbox.read_open(cursor, SYSTEM):
                 self._intents.setdefault(intent.local_id, {})[intent.action] = intent
             self.pending = pending_references(cursor)
-        if self._account is None or is_stale(self._account, self.policy, self.now):
+        mark = self.client.token_mark
+        if is_stale(self._account, self.policy, self.now, token_mark=mark):
             self.reread_account(creates=creates)
 
     def reread_account(self, *, creates: bool = True) -> None:
