@@ -503,7 +503,7 @@ class Wiring:
     @property
     def conflict_resolvers(self) -> dict[str, Resolver]:
         """By system, what carries out a person's decision about a conflict."""
-        from gatte_pipelines.crm.merging import SYSTEM  # noqa: PLC0415
+        from gatte_pipelines.crm.company import SYSTEM  # noqa: PLC0415
         from gatte_pipelines.crm.resolution import resolve_conflict  # noqa: PLC0415
 
         return {SYSTEM: resolve_conflict}
@@ -586,6 +586,7 @@ def pipedrive_hook(
         opened: Entered for every call there: the client, and what our tables know at that moment.
     """
     from gatte_pipelines.crm import erasure  # noqa: PLC0415 - see OPERATIONS
+    from gatte_pipelines.crm.company import SYSTEM  # noqa: PLC0415
     from gatte_pipelines.privacy.external import ErasureHook  # noqa: PLC0415
 
     def erase(reference: str) -> None:
@@ -597,7 +598,7 @@ def pipedrive_hook(
             return erasure.is_erased(client, reference, known)
 
     return ErasureHook(
-        system=erasure.SYSTEM,
+        system=SYSTEM,
         plan=erasure.plan_references,
         erase=erase,
         is_erased=is_erased,

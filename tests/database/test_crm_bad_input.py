@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
-from dataclasses import replace
 from datetime import timedelta
 from typing import Any
 from uuid import UUID, uuid4
@@ -18,7 +17,6 @@ from gatte_pipelines.errors import BadInputError, ConfigurationError
 from gatte_pipelines.http import RetryableHttpError
 from gatte_pipelines.run_report import Outcome, RunReport
 from gatte_pipelines.sandbox.pipedrive import Kind, PipedriveFault
-from gatte_pipelines.sandbox.pipedrive_bodies import RefusedError
 from gatte_pipelines.sync.conflicts import resolve
 from gatte_pipelines.sync.merge import Side
 from tests.crm import CONFIG, CrmDesk, open_desk
@@ -28,7 +26,6 @@ from tests.crm_checks import (
     both_states,
     calls_of,
     last_run,
-    names_of,
     open_task,
     state_here,
     state_there,
@@ -373,7 +370,7 @@ def test_a_token_withdrawn_in_the_middle_ends_the_run_and_the_next_goes_on(desk:
 
 
 def desk_pull() -> Any:
-    from gatte_pipelines.crm.exchange import Direction  # noqa: PLC0415
+    from gatte_pipelines.crm.exchange import Direction
 
     return Direction.PULL
 
@@ -558,7 +555,9 @@ def test_whatever_a_change_is_answered_it_stands_there_in_the_end(
         "name": desk.person(lead_id)["name"],
         "company": desk.crm.organizations[-1]["name"],
         "stage": {
-            row["id"]: "qualified" for row in desk.crm.account.labels.values() if row["name"] == "Hot"
+            row["id"]: "qualified"
+            for row in desk.crm.account.labels.values()
+            if row["name"] == "Hot"
         }.get(next(iter(desk.remote_lead(lead_id)["label_ids"]), "")),
     }
     assert shown[field] == value
@@ -1079,6 +1078,6 @@ def test_a_record_there_that_names_a_lead_that_nobody_knows_is_told(desk: CrmDes
 
 
 def _app() -> Any:
-    from gatte_pipelines.sandbox.pipedrive_rows import Source  # noqa: PLC0415
+    from gatte_pipelines.sandbox.pipedrive_rows import Source
 
     return Source.APP

@@ -19,8 +19,9 @@ from msgspec import UNSET
 
 from gatte_pipelines.crm import mapping
 from gatte_pipelines.crm import models as m
+from gatte_pipelines.crm.company import SYSTEM
 from gatte_pipelines.crm.failures import RecordMissingError
-from gatte_pipelines.crm.links import FIELDS, SYSTEM, KnownLead, Link
+from gatte_pipelines.crm.links import FIELDS, KnownLead, Link
 from gatte_pipelines.crm.outgoing import Outgoing, WaitingError, link_case
 from gatte_pipelines.crm.pull import Changes
 from gatte_pipelines.crm.session import Session
@@ -156,9 +157,7 @@ class Exchange:
             self._read_case_fields(known, remote, changes)
         # While it was archived, what its person became was not read.
         is_needed = is_changed_here or (remote.case is not None and link.is_archived)
-        self._read_person(
-            known, remote, changes if is_usable else Changes(), is_needed=is_needed
-        )
+        self._read_person(known, remote, changes if is_usable else Changes(), is_needed=is_needed)
         return remote
 
     def _read_case(self, link: Link, converted: m.Deal | None) -> m.Lead | m.Deal | None:
