@@ -15,7 +15,7 @@ from uuid import UUID
 
 from psycopg.types.json import Jsonb
 
-from gatte_pipelines.crm.company import Account
+from gatte_pipelines.crm.company import SYSTEM, Account
 from gatte_pipelines.crm.failures import RefusedError
 from gatte_pipelines.crm.policy import CrmPolicy, StagePolicy, plain_name
 from gatte_pipelines.database.statements import read_statements
@@ -29,7 +29,6 @@ if TYPE_CHECKING:
 
 __all__ = [
     "FRESH_FOR",
-    "SYSTEM",
     "Account",
     "is_stale",
     "load_account",
@@ -37,7 +36,6 @@ __all__ = [
     "store_account",
 ]
 
-SYSTEM: Final = "pipedrive"
 FRESH_FOR: Final = timedelta(hours=24)
 """How long names are believed; whoever renames a label or stage is told after it at the latest."""
 

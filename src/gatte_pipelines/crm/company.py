@@ -8,7 +8,11 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import datetime
+from typing import Final
 from uuid import UUID
+
+SYSTEM: Final = "pipedrive"
+"""What this system is called in the tables that all syncs share."""
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -11,9 +11,10 @@ from uuid import UUID, uuid4
 
 from gatte_pipelines.crm import mapping
 from gatte_pipelines.crm import models as m
+from gatte_pipelines.crm.company import SYSTEM
 from gatte_pipelines.crm.exchange import Direction, Exchange, Outcome
 from gatte_pipelines.crm.failures import RefusedError
-from gatte_pipelines.crm.links import SYSTEM, KnownLead
+from gatte_pipelines.crm.links import KnownLead
 from gatte_pipelines.crm.mapping import LocalLead
 from gatte_pipelines.crm.outgoing import (
     Outgoing,

@@ -19,8 +19,9 @@ from msgspec import UNSET
 
 from gatte_pipelines.crm import mapping
 from gatte_pipelines.crm import models as m
+from gatte_pipelines.crm.company import SYSTEM
 from gatte_pipelines.crm.failures import RecordMissingError
-from gatte_pipelines.crm.links import FIELDS, SYSTEM, KnownLead, Link
+from gatte_pipelines.crm.links import FIELDS, KnownLead, Link
 from gatte_pipelines.crm.outgoing import Outgoing, WaitingError, link_case
 from gatte_pipelines.crm.pull import Changes
 from gatte_pipelines.crm.session import Session
@@ -183,7 +184,6 @@ class Exchange:
             stage = mapping.stage_of_deal(case, account, stages)
             if stage is None:
                 remote.left_alone["stage"] = "unknown_stage"
-                self._session.tell("unknown_stage")
             else:
                 remote.theirs["stage"] = stage
             remote.person_id, remote.organization_id = case.person_id, case.org_id
@@ -366,6 +366,8 @@ class Exchange:
                 session.links.set_archived(cursor, lead_id, is_archived=True)
                 return Outcome(reason="archived")
             decision = self.decide(known, remote)
+            for reason in remote.left_alone.values():
+                session.tell(f"left_{reason}")
             self._write_here(cursor, known, remote, decision)
         carried = self._write_there(known, remote, decision)
         return Outcome(

@@ -20,8 +20,9 @@ from gatte_pipelines.crm.account import (
     store_account,
 )
 from gatte_pipelines.crm.client import PipedriveClient
+from gatte_pipelines.crm.company import SYSTEM
 from gatte_pipelines.crm.erasure import PendingErasures, pending_references
-from gatte_pipelines.crm.links import SYSTEM, Links
+from gatte_pipelines.crm.links import Links
 from gatte_pipelines.crm.policy import CrmPolicy
 from gatte_pipelines.crm.tokens import store_ledger
 from gatte_pipelines.sync import outbox
