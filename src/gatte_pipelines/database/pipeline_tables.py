@@ -1054,7 +1054,7 @@ class SyncConflict(PipelineBase):
 
 
 class CrmAccount(PipelineBase):
-    """The company's labels, stages and our custom field as they were last read; no person's data."""
+    """The company's labels, stages and our custom field as last read; nobody's data."""
 
     __tablename__ = "crm_account"
 

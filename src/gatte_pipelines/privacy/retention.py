@@ -43,6 +43,7 @@ from gatte_pipelines.privacy.people import (
     anonymize_leads,
     anonymize_users,
     find_linked_leads,
+    find_merged_leads,
     probe_old_values,
     read_old_values,
 )
@@ -641,19 +642,20 @@ class _Run:
             return
         for row_id in ids:
             is_user = table == "users"
+            leads = find_linked_leads(cursor, [row_id]) if is_user else [row_id]
             plan_external_tasks(
                 cursor,
                 self._retention.hooks,
                 subject_id=row_id,
                 user_ids=[row_id] if is_user else [],
-                lead_ids=find_linked_leads(cursor, [row_id]) if is_user else [row_id],
+                lead_ids=[*leads, *find_merged_leads(cursor, leads)],
                 request_id=None,
             )
 
     def _anonymize_users(
         self, cursor: psycopg.Cursor[Any], name: str, ids: Sequence[UUID]
     ) -> tuple[int, list[UUID]]:
-        values = read_old_values(cursor, ids, [])
+        values = read_old_values(cursor, ids, find_linked_leads(cursor, ids))
         counts = anonymize_users(cursor, ids, rule=name)
         _assert_gone(probe_old_values(cursor, values, ids, counts.lead_ids))
         return counts.users, list(counts.lead_ids)
