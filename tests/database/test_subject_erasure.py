@@ -389,6 +389,30 @@ def test_what_was_exported_before_goes_too(subjects: Subjects) -> None:
     assert not export.page_path.parent.exists()
 
 
+def test_a_request_of_before_a_merge_of_leads_erases_both_and_is_answered(
+    nobody: Subjects,
+) -> None:
+    gone, stayed = (nobody.add("leads", name=f"ana-{n}", phone=f"+{ANA}") for n in range(2))
+    request = nobody.open(RequestKind.ERASE, gone).request_id
+    nobody.execute("delete from leads where id = :gone", gone=gone)
+    nobody.execute(
+        "insert into pipeline.crm_links (lead_id, state, merged_into, agreed_name, made_at, "
+        "changed_at) values (:gone, 'merged', :stayed, 'ana-0', now(), now())",
+        gone=gone,
+        stayed=stayed,
+    )
+    done = nobody.erase(request)
+    assert (done.outcome, done.state) == (Outcome.ERASED, RequestState.DONE)
+    assert done.going["crm_links"] == 1
+    assert "ana-" not in dump(nobody.database)
+    # Where a backup brings the other one back, the ledger names it too.
+    assert set(nobody.entries("erased")[0]["body"]["lead_ids"]) == {str(gone), str(stayed)}
+    assert nobody.erase(request).outcome is Outcome.ALREADY_DONE
+    with nobody.database.connect() as connection:
+        assert set(read_receipt(connection, request, as_of=AS_OF).lead_ids) == {gone, stayed}
+        assert rescan_people(connection) == []
+
+
 def test_the_receipt_tells_everything_without_personal_data(subjects: Subjects) -> None:
     ana, request = requested(subjects)
     subjects.erase(request)
@@ -400,7 +424,7 @@ def test_the_receipt_tells_everything_without_personal_data(subjects: Subjects) 
             assert word not in text
     text = to_text(receipt)
     assert str(ana) in text
-    assert len(receipt.lead_ids) == 2
+    assert len(receipt.lead_ids) == 3  # one that became part of another included
     assert receipt.ledger_seqs == (1, 2)
     assert "art. 16, I" in text
     assert "concluído" in text

@@ -83,6 +83,8 @@ class _Seen:
                 self.models.add(row["model"])
         elif section.name == "leads":
             self.has_crm |= row["crm_id"] is not None
+        elif section.name == "crm_links":
+            self.has_crm = True
         elif section.name == "appointments":
             self.has_calendar |= row["calendar_event_id"] is not None
 
