@@ -261,6 +261,8 @@ class SubjectKeys:
         emails: As they were written.
         message_ids: ``messages.id`` as 32 hexadecimal digits.
         user_ids: ``users.id`` as 32 hexadecimal digits, those merged into the user included.
+        lead_ids: ``leads.id`` likewise, those merged into one of the leads included.
+        crm_records: What is theirs alone in the CRM, such as ``person:5``.
     """
 
     phones: frozenset[str]
@@ -268,3 +270,5 @@ class SubjectKeys:
     emails: frozenset[str]
     message_ids: frozenset[str]
     user_ids: frozenset[str]
+    lead_ids: frozenset[str] = frozenset()
+    crm_records: frozenset[str] = frozenset()

@@ -379,8 +379,9 @@ SECTIONS: tuple[Section, ...] = (
     ),
     Section(
         name="files",
-        title="Arquivos recebidos do WhatsApp",
-        intro="Os registros originais das suas mensagens, guardados por prazo curto.",
+        title="Arquivos recebidos",
+        intro="Os registros originais das suas mensagens e os avisos do sistema comercial ainda "
+        "não lidos, guardados por prazo curto.",
         labels={"place": "Arquivo", "line": "Linha", "record": "Conteúdo"},
         layout="records",
     ),

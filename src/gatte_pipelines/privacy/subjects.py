@@ -513,7 +513,8 @@ class KnownBy:
             number it was: messages are then met by their ids alone.
         shared: How many numbers, user ids and e-mails were left out.
         own: Everything, shared or not, as one writes it to say whose a record is: digits of
-            numbers, BSUIDs, users.id as hexadecimal digits.
+            numbers, BSUIDs, e-mails in lower case, ids of users and leads as hexadecimal digits,
+            records of the CRM.
     """
 
     keys: SubjectKeys
@@ -543,18 +544,27 @@ def read_keys(cursor: psycopg.Cursor[Any], subject: Subject) -> KnownBy:
     with cursor.connection.cursor() as plain:
         plain.execute(_SQL["read_message_ids"], {"users": users})
         message_ids = frozenset(row[0] for row in plain)
+        plain.execute(_SQL["read_crm_records"], {"leads": list(subject.lead_ids)})
+        crm_records = frozenset(row[0] for row in plain)
+    user_ids = frozenset(user_id.hex for user_id in users)
+    lead_ids = frozenset(lead_id.hex for lead_id in subject.lead_ids)
     return KnownBy(
         keys=SubjectKeys(
             phones=frozenset(form for key in phones - others for form in forms(key)),
             bsuids=frozenset(bsuids - others),
             emails=frozenset(emails - others),
             message_ids=message_ids,
-            user_ids=frozenset(user_id.hex for user_id in users),
+            user_ids=user_ids,
+            lead_ids=lead_ids,
+            crm_records=crm_records,
         ),
         own=frozenset(
             {form for key in phones for form in forms(key)}
             | bsuids
-            | {user_id.hex for user_id in users}
+            | emails
+            | user_ids
+            | lead_ids
+            | crm_records
         ),
         shared=len((phones | bsuids | emails) & others),
     )

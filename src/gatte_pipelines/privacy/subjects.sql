@@ -157,6 +157,37 @@ where
     and i.value = any(%(identity_values)s)
 group by i.kind, i.value;
 
+-- name: read_crm_records
+-- Not a person or a company there that is somebody else's lead's too, nor a company that was there
+-- before ours.
+select v.record
+from pipeline.crm_links as k
+cross join
+    lateral (
+        values
+        ('lead:' || k.remote_lead_id),
+        ('deal:' || k.deal_id),
+        ('note:' || k.note_id),
+        (
+            case when not exists (
+                select from pipeline.crm_links as o
+                where o.person_id = k.person_id and o.lead_id <> all(%(leads)s)
+            ) then 'person:' || k.person_id end
+        ),
+        (
+            case when k.organization_is_ours and not exists (
+                select from pipeline.crm_links as o
+                where o.organization_id = k.organization_id and o.lead_id <> all(%(leads)s)
+            ) then 'organization:' || k.organization_id end
+        )
+    ) as v (record)
+where k.lead_id = any(%(leads)s) and v.record is not null
+union
+-- Of a lead that the sync has not met yet.
+select case when l.crm_id ~ '^[0-9]+$' then 'deal:' else 'lead:' end || l.crm_id
+from leads as l
+where l.id = any(%(leads)s) and l.crm_id is not null;
+
 -- name: read_message_ids
 -- Of messages, of their edits and of reactions to them: what a record in a file is known by.
 select replace(m.id::text, '-', '')
