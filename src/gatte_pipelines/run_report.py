@@ -35,6 +35,7 @@ PIPELINE_NAMES_PT = {
     "certificate_alerts": "Avisos de vencimento",
     "certificate_state": "Situação dos certificados",
     "data_quality": "Qualidade dos dados",
+    "resolve_conflict": "Decisão sobre um conflito",
     "nightly": "Rotina da noite",
 }
 
@@ -95,6 +96,7 @@ _WORDS_PT = {
         kept="não aprovada",
         aside="não aprovada",
     ),
+    "resolve_conflict": _Words(received="conflito", updated="resolvido", is_short=True),
     "certificate_state": _Words(
         received="certificado",
         updated="atualizado",

@@ -8,7 +8,7 @@ from __future__ import annotations
 import os
 import secrets
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from contextlib import ExitStack, contextmanager, suppress
+from contextlib import AbstractContextManager, ExitStack, contextmanager, suppress
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -28,6 +28,8 @@ if TYPE_CHECKING:
     from sqlalchemy import URL, Connection
 
     from gatte_pipelines.certificates.alerts import CertificateAlerts
+    from gatte_pipelines.crm.client import PipedriveClient
+    from gatte_pipelines.crm.erasure import Known
     from gatte_pipelines.database.embedded import EmbeddedServer
     from gatte_pipelines.inbound.erasure import SubjectFiles
     from gatte_pipelines.inbound.idle import Periods
@@ -40,6 +42,7 @@ if TYPE_CHECKING:
     from gatte_pipelines.privacy.stores import FileStore
     from gatte_pipelines.quality.check import DataQuality
     from gatte_pipelines.settings import Settings
+    from gatte_pipelines.sync.conflicts import Resolver
 
 ShowProgress = Callable[[Any], None]
 """Told from time to time how far a run is, by what has ``done`` and ``total``."""
@@ -47,6 +50,8 @@ ShowProgress = Callable[[Any], None]
 EMBEDDED_OWNER = "postgres"
 ALERT_POLICY, RECIPIENTS = "alerts.yaml", "recipients.yaml"
 """Names of the files of certificate alerts in the folder of the configuration."""
+# Who needs Pipedrive, where it is not the sync.
+_ERASURE = "the erasure of a person in Pipedrive"
 
 
 class Wiring:
@@ -326,12 +331,111 @@ class Wiring:
             now=now,
         )
 
+    @contextmanager
+    def pipedrive_client(
+        self, connection: Connection, *, needed_by: str
+    ) -> Iterator[PipedriveClient]:
+        """A client of Pipedrive that spends from the day's share, and notes what it spent.
+
+        Args:
+            connection: Outside a transaction, at the beginning and at the end.
+            needed_by: The flow or work that cannot do without, for the error.
+
+        Raises:
+            ConfigurationError: A setting is missing, or cannot be used.
+        """
+        from gatte_pipelines.crm.client import PipedriveClient  # noqa: PLC0415 - see OPERATIONS
+        from gatte_pipelines.crm.tokens import load_ledger, store_ledger  # noqa: PLC0415
+
+        _assert_set(needed_by, self._pipedrive_needs())
+        url, token = self.settings.pipedrive_base_url, self.settings.pipedrive_api_token
+        driver = database.psycopg_connection(connection)
+        with driver.transaction(), driver.cursor() as cursor:
+            ledger = load_ledger(cursor)
+
+        def store() -> None:
+            with driver.transaction(), driver.cursor() as cursor:
+                store_ledger(cursor, ledger, at=datetime.now(UTC))
+
+        try:
+            with PipedriveClient(url or "", token or "", ledger=ledger) as client:
+                yield client
+        except BaseException:
+            # What failed may have left a transaction; a second failure must not hide the first.
+            with suppress(Exception):
+                connection.rollback()
+                store()
+            raise
+        store()
+
+    def _pipedrive_needs(self) -> list[tuple[str, str | None]]:
+        return [
+            ("GATTE_PIPEDRIVE_API_TOKEN", self.settings.pipedrive_api_token),
+            ("GATTE_PIPEDRIVE_BASE_URL", self.settings.pipedrive_base_url),
+        ]
+
     @property
     def erasure_hooks(self) -> dict[str, ErasureHook]:
-        """The other systems that hold personal data; the CRM and the calendar register here."""
+        """The other systems that hold personal data; the calendar will register here too.
+
+        A system that is not configured is in it: what it holds stays on the list until it is.
+        """
         from gatte_pipelines.privacy.external import index_hooks  # noqa: PLC0415
 
-        return index_hooks(())
+        @contextmanager
+        def opened() -> Iterator[tuple[PipedriveClient, Known]]:
+            with (
+                self.connect() as connection,
+                self.pipedrive_client(connection, needed_by=_ERASURE) as client,
+            ):
+                yield client, _read_known(connection)
+
+        return index_hooks([pipedrive_hook(opened)])
+
+    def confirm_external_tasks(
+        self,
+        connection: Connection,
+        *,
+        as_of: datetime,
+        client: PipedriveClient | None = None,
+    ) -> list[str]:
+        """Let the other systems erase what they still have to; notes for the run's report.
+
+        Args:
+            connection: Of gatte_pipeline, outside a transaction.
+            as_of: Now.
+            client: Of Pipedrive, where one is open; else one is opened if there is a task for it.
+        """
+        from gatte_pipelines.privacy.external import (  # noqa: PLC0415
+            confirm_external_tasks,
+            index_hooks,
+        )
+
+        with ExitStack() as stack:
+            clients = [] if client is None else [client]
+
+            @contextmanager
+            def opened() -> Iterator[tuple[PipedriveClient, Known]]:
+                if not clients:
+                    made = self.pipedrive_client(connection, needed_by=_ERASURE)
+                    clients.append(stack.enter_context(made))
+                yield clients[0], _read_known(connection)
+
+            hooks = self.erasure_hooks | index_hooks([pipedrive_hook(opened)])
+            done = confirm_external_tasks(connection, hooks, as_of=as_of)
+        if not done.tried and not done.waiting:
+            return []
+        counts = f"eliminações em outros sistemas: {done.confirmed} confirmadas, "
+        closed = [f"pedido {request_id}: concluído" for request_id in done.closed_requests]
+        return [f"{counts}{done.waiting} em aberto", *closed, *done.problems]
+
+    @property
+    def conflict_resolvers(self) -> dict[str, Resolver]:
+        """By system, what carries out a person's decision about a conflict."""
+        from gatte_pipelines.crm.merging import SYSTEM  # noqa: PLC0415
+        from gatte_pipelines.crm.resolution import resolve_conflict  # noqa: PLC0415
+
+        return {SYSTEM: resolve_conflict}
 
     @property
     def subject_files(self) -> SubjectFiles:
@@ -348,7 +452,14 @@ class Wiring:
         """Write the officer's report; its Markdown and its HTML file."""
         from gatte_pipelines.privacy import officer, officer_page  # noqa: PLC0415
 
-        report = officer.build_report(connection, self.policy, self.outside_ledger, as_of=as_of)
+        names = ", ".join(name for name, value in self._pipedrive_needs() if not value)
+        report = officer.build_report(
+            connection,
+            self.policy,
+            self.outside_ledger,
+            as_of=as_of,
+            missing={"pipedrive": names},
+        )
         return officer_page.save_document(report, self.officer_reports)
 
     @property
@@ -393,6 +504,43 @@ class Wiring:
 
             self._embedded = self._stack.enter_context(embedded.start(self.settings.home))
         return self._embedded
+
+
+def pipedrive_hook(
+    opened: Callable[[], AbstractContextManager[tuple[PipedriveClient, Known]]],
+) -> ErasureHook:
+    """How Pipedrive is told to forget a person.
+
+    Args:
+        opened: Entered for every call there: the client, and what our tables know at that moment.
+    """
+    from gatte_pipelines.crm import erasure  # noqa: PLC0415 - see OPERATIONS
+    from gatte_pipelines.privacy.external import ErasureHook  # noqa: PLC0415
+
+    def erase(reference: str) -> None:
+        with opened() as (client, known):
+            erasure.erase(client, reference, known)
+
+    def is_erased(reference: str) -> bool:
+        with opened() as (client, known):
+            return erasure.is_erased(client, reference, known)
+
+    return ErasureHook(
+        system=erasure.SYSTEM,
+        plan=erasure.plan_references,
+        erase=erase,
+        is_erased=is_erased,
+        ends_round=erasure.ends_round,
+        explain=erasure.explain,
+    )
+
+
+def _read_known(connection: Connection) -> Known:
+    from gatte_pipelines.crm.erasure import read_known  # noqa: PLC0415
+
+    driver = database.psycopg_connection(connection)
+    with driver.transaction(), driver.cursor() as cursor:
+        return read_known(cursor)
 
 
 def _register_secrets(settings: Settings) -> None:
@@ -782,6 +930,33 @@ def _assert_set(pipeline: str, needs: Iterable[tuple[str, str | None]]) -> None:
             raise ConfigurationError(f"{name} is not set; {pipeline} needs it")
 
 
+def _resolve_conflict(
+    wiring: Wiring,
+    as_of: datetime,
+    _progress: ShowProgress | None,
+    options: Mapping[str, Any],
+) -> RunReport:
+    """Let one side (``keep``: ours or theirs) of the conflict ``conflict_id`` stand."""
+    from gatte_pipelines.sync import conflicts  # noqa: PLC0415
+    from gatte_pipelines.sync.merge import Side  # noqa: PLC0415
+
+    conflict_id = _parse_uuid(str(options["conflict_id"]), "conflict_id")
+    try:
+        keep = Side(options["keep"])
+    except ValueError:
+        raise ConfigurationError("keep must be ours or theirs") from None
+    resolvers = wiring.conflict_resolvers
+    with wiring.migrated() as connection:
+        driver = database.psycopg_connection(connection)
+
+        def body(report: RunReport) -> None:
+            resolution = conflicts.resolve(driver, conflict_id, keep, resolvers, as_of=as_of)
+            conflicts.report_resolution(report, resolution)
+
+        # The rows themselves are locked: what people decide may go side by side.
+        return run_recorded(connection, pipeline=conflicts.PIPELINE, as_of=as_of, body=body)
+
+
 def _watchdog(
     wiring: Wiring,
     as_of: datetime,
@@ -831,6 +1006,7 @@ OPERATIONS: dict[str, Operation] = {
     "certificate_state": _certificate_state,
     "certificate_alerts": _certificate_alerts,
     "data_quality": _data_quality,
+    "resolve_conflict": _resolve_conflict,
     "watchdog": _watchdog,
 }
 """The registry of pipelines: flows and commands run the same operations by the same names."""

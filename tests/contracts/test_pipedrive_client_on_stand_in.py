@@ -144,7 +144,9 @@ def call_everything(client: PipedriveClient, stand_in: PipedriveStandIn, clock: 
     client.create_note("x", person_id=person.id)
     assert [one.content for one in client.iter_notes(lead_id=lead.id)] == ["a &lt; b"]
     assert len(list(client.iter_notes(person_id=person.id))) == 1
+    assert client.get_note(note.id) == note
     assert client.delete_note(note.id) is True
+    assert client.get_note(note.id) is None
 
     assert client.get_person(person.id) == person
     assert list(client.iter_persons(org_id=company.id, updated_since=since)) == [person]
@@ -173,6 +175,7 @@ def call_everything(client: PipedriveClient, stand_in: PipedriveStandIn, clock: 
     assert list(client.iter_deals(person_id=person.id, updated_since=since)) == [deal]
     assert list(client.iter_deals(org_id=company.id, status="open")) == []
     assert list(client.iter_deals(ids=[deal.id])) == [deal]
+    assert list(client.iter_archived_deals(org_id=company.id)) == []
     client.create_note("x", deal_id=deal.id)
     assert list(client.iter_notes(deal_id=deal.id))
     deal = client.update_deal(

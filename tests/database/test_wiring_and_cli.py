@@ -6,7 +6,7 @@ import json
 import os
 import subprocess
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager
 from datetime import timedelta
 from pathlib import Path
@@ -20,6 +20,7 @@ from gatte_pipelines.errors import ConfigurationError
 from gatte_pipelines.run_report import Outcome, RunReport
 from gatte_pipelines.settings import Settings
 from gatte_pipelines.wiring import OPERATIONS, Wiring
+from tests.conflicts import Desk, opened
 from tests.inbound import AS_OF, NOW, Inbound
 from tests.postgres import ID_KEY, TestDatabase
 from tests.webhooks import ANA, contact, jsonl, text_message, texts
@@ -65,6 +66,7 @@ def test_the_registry_has_the_pipelines_of_this_project() -> None:
         "lgpd_retention",
         "lgpd_subject_request",
         "quarantine_replay",
+        "resolve_conflict",
         "session_context_expiry",
         "watchdog",
     }
@@ -146,6 +148,108 @@ def test_nothing_to_do_is_said_and_is_no_failure(inbound: Inbound) -> None:
     assert done.returncode == 0
     assert RunReport.from_json(done.stdout.splitlines()[-1]).outcome is Outcome.SKIPPED
     assert "nada a fazer" in gatte(inbound, "inbound", "load").stdout
+
+
+@pytest.fixture
+def desk(database: TestDatabase) -> Iterator[Desk]:
+    with opened(database) as desk:
+        yield desk
+
+
+def test_no_conflicts_are_said_to_be_none(inbound: Inbound) -> None:
+    assert gatte(inbound, "conflicts", "list").stdout == "nenhum conflito em aberto\n"
+    assert gatte(inbound, "conflicts", "list", "--all").stdout == "nenhum conflito\n"
+
+
+def test_conflicts_are_listed_without_values(inbound: Inbound, desk: Desk) -> None:
+    lead = desk.linked()
+    conflict_id = desk.record(lead, our_value=HIDDEN, their_value=f"{HIDDEN}-deles")
+    shown = gatte(inbound, "conflicts", "list").stdout
+    for words in (str(conflict_id), str(lead), "pipedrive", "leads", "company", "o deles"):
+        assert words in shown
+    assert "os dois mudaram" in shown
+    assert "2026-03-02 15:00" in shown
+    listed = json.loads(gatte(inbound, "conflicts", "list", "--json").stdout)
+    assert listed == {
+        "conflicts": [
+            {
+                "conflict_id": str(conflict_id),
+                "system": "pipedrive",
+                "table": "leads",
+                "local_id": str(lead),
+                "field": "company",
+                "kind": "both_changed",
+                "winner": "theirs",
+                "found_at": "2026-03-02T15:00:00+00:00",
+                "resolved_at": None,
+                "resolution": None,
+            }
+        ]
+    }
+
+
+def test_both_values_are_shown_to_whoever_asks_for_them_and_obey_no_terminal(
+    inbound: Inbound, desk: Desk
+) -> None:
+    desk.record(desk.linked(), our_value="Nossa [bold]", their_value="De\x1b[2Jles")
+    shown = gatte(inbound, "conflicts", "list", "--values").stdout
+    assert "nosso: Nossa [bold]\n" in shown
+    assert "deles: De\N{REPLACEMENT CHARACTER}[2Jles\n" in shown
+    refused = gatte(inbound, "conflicts", "list", "--values", "--json")
+    assert (refused.returncode, refused.stdout) == (2, "")
+    assert "leave --json out" in refused.stderr
+
+
+def test_a_conflict_is_resolved_and_leaves_the_list(inbound: Inbound, desk: Desk) -> None:
+    lead = desk.linked(company="Deles")
+    conflict_id = str(desk.record(lead, our_value=HIDDEN))
+    done = gatte(inbound, "conflicts", "resolve", conflict_id, "--keep", "ours")
+    assert done.returncode == 0
+    assert "Decisão sobre um conflito: concluída" in done.stdout
+    assert "empresa: voltou a valer o nosso; a próxima sincronização o leva ao Pipedrive" in (
+        done.stdout
+    )
+    assert desk.read_lead(lead)["company"] == HIDDEN
+    run = desk.one("select * from pipeline.runs where pipeline = 'resolve_conflict'")
+    assert (run["outcome"], run["report"]["updated"]) == ("completed", 1)
+    assert HIDDEN not in json.dumps(run["report"])
+    assert "em aberto" in gatte(inbound, "conflicts", "list").stdout
+    assert "o nosso" in gatte(inbound, "conflicts", "list", "--all").stdout
+
+
+def test_a_decision_that_cannot_be_carried_out_is_one_line_and_a_failed_run(
+    inbound: Inbound, desk: Desk
+) -> None:
+    conflict_id = str(desk.record(desk.linked(company=HIDDEN), our_value=HIDDEN))
+    done = gatte(inbound, "conflicts", "resolve", conflict_id, "--keep", "ours", "--json")
+    assert (done.returncode, done.stdout) == (2, "")
+    assert "changed since" in done.stderr
+    assert len(done.stderr.splitlines()) == 1
+    outcomes = desk.rows("select outcome from pipeline.runs where pipeline = 'resolve_conflict'")
+    assert outcomes == [{"outcome": "failed"}]
+    kept = gatte(inbound, "conflicts", "resolve", conflict_id, "--keep", "theirs")
+    assert "esse lado já valia: nada foi alterado" in kept.stdout
+
+
+@pytest.mark.parametrize(
+    ("options", "words"),
+    [
+        ({"conflict_id": "abc", "keep": "ours"}, "conflict_id must be a UUID"),
+        (
+            {"conflict_id": "00000000-0000-4000-8000-000000000001", "keep": "both"},
+            "keep must be ours or theirs",
+        ),
+        (
+            {"conflict_id": "00000000-0000-4000-8000-000000000001", "keep": "ours"},
+            "gatte conflicts list",
+        ),
+    ],
+)
+def test_a_decision_about_nothing_is_refused(
+    inbound: Inbound, options: dict[str, str], words: str
+) -> None:
+    with pytest.raises(ConfigurationError, match=words):
+        inbound.run("resolve_conflict", **options)
 
 
 @pytest.mark.parametrize("text", ["2026-03-02T12:00:00", "ontem", "2026-03-02", "1700000000"])

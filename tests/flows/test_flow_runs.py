@@ -291,6 +291,34 @@ def test_a_request_of_somebody_unknown_and_one_that_is_no_uuid_fail(
     assert "lgpd-subject-request" not in cards(stack, refused), "it never began"
 
 
+CONFLICT = "00000000-0000-4000-8000-00000000c0f1"
+
+
+def test_a_person_reverses_a_conflict_from_its_form(
+    stack: LocalStack, loaded: tuple[FlowRun, TrafficCounts]
+) -> None:
+    write(
+        stack,
+        "insert into leads (id, name, company, phone, stage, source, created_at) "
+        "values ('00000000-0000-4000-8000-00000000c0f2', 'Lead Exemplo', 'Deles', "
+        "'+5511900001234', 'new', 'x', now()); "
+        "insert into pipeline.sync_conflicts (conflict_id, system, table_name, local_id, kind, "
+        "field, winner, our_value, their_value, run_id, found_at) "
+        "values ('00000000-0000-4000-8000-00000000c0f1', 'pipedrive', 'leads', "
+        "'00000000-0000-4000-8000-00000000c0f2', 'both_changed', 'company', 'theirs', 'Nossa', "
+        "'Deles', gen_random_uuid(), now())",
+    )
+    run = stack.run_flow("resolve_conflict", {"conflict_id": CONFLICT, "keep": "ours"})
+    assert (run.state_name, run.state_type) == ("Completed", "COMPLETED"), run.message
+    assert run.message == "1 conflito: 1 resolvido"
+    card = str(cards(stack, run)["resolve-conflict"].data)
+    assert "empresa: voltou a valer o nosso" in card
+    assert "Nossa" not in card
+    again = stack.run_flow("resolve_conflict", {"conflict_id": CONFLICT, "keep": "theirs"})
+    assert again.state_type == "FAILED"
+    assert "resolved before" in again.message
+
+
 def test_an_instant_without_offset_is_refused_with_an_example(stack: LocalStack) -> None:
     run = stack.run_flow("session_context_expiry", {"as_of": "2026-11-24 12:00"})
     assert run.state_type == "FAILED"

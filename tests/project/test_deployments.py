@@ -82,6 +82,13 @@ DEPLOYMENTS = {
         {"tables": [], "mode": "auto", "as_of": ""},
         None,
     ),
+    "resolve_conflict": (
+        "flows/resolve_conflict.py:resolve_conflict",
+        "live",
+        [],
+        {"conflict_id": REQUIRED, "keep": REQUIRED},
+        None,
+    ),
     "quarantine_replay": (
         "flows/quarantine_replay.py:quarantine_replay",
         "backfill",
@@ -175,6 +182,12 @@ def test_what_destroys_does_so_only_where_the_form_says_it(name: str) -> None:
 
 def test_a_subject_is_named_by_uuid_and_nothing_else() -> None:
     assert schema_of("lgpd_subject_request")["user_id"]["format"] == "uuid"
+
+
+def test_a_conflict_is_named_by_uuid_and_the_form_asks_which_side_stays() -> None:
+    schema = parameter_schema(load_flow("resolve_conflict")).model_dump()
+    assert schema["properties"]["conflict_id"]["format"] == "uuid"
+    assert schema["definitions"]["Keep"]["enum"] == ["ours", "theirs"]
 
 
 @pytest.mark.parametrize("name", DEPLOYMENTS)

@@ -342,6 +342,12 @@ def test_the_card_of_a_retention_run_speaks_of_what_was_due_done_and_kept() -> N
     ]
 
 
+def test_the_card_of_a_decision_counts_the_conflict() -> None:
+    report = _report(pipeline="resolve_conflict", received=1, updated=1)
+    assert report.counts_pt() == "1 conflito: 1 resolvido"
+    assert report.summary_pt().startswith("### Decisão sobre um conflito: concluída")
+
+
 def test_the_card_of_a_dry_run_says_first_that_nothing_was_erased_and_how_to_go_on() -> None:
     report = _retention(received=3, skipped={"dry_run": 1, "hold": 2}, reason="dry_run")
     card = report.summary_pt()

@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 from rich.table import Table
 
-from gatte_pipelines.cli import certificates, lgpd, quality
+from gatte_pipelines.cli import certificates, conflicts, lgpd, quality
 from gatte_pipelines.cli.console import (
     AsJson,
     AsOf,
@@ -54,6 +54,7 @@ app.add_typer(_contexts, name="contexts")
 app.add_typer(lgpd.app, name="lgpd")
 app.add_typer(certificates.app, name="certificates")
 app.add_typer(quality.app, name="quality")
+app.add_typer(conflicts.app, name="conflicts")
 app.add_typer(_sandbox, name="sandbox")
 
 

@@ -46,7 +46,12 @@ _EXTERNAL_TYPE = "varchar"  # the searchable type that holds an id unchanged
 
 
 def read_account(
-    client: PipedriveClient, policy: CrmPolicy, *, now: datetime, known_company: int | None
+    client: PipedriveClient,
+    policy: CrmPolicy,
+    *,
+    now: datetime,
+    known_company: int | None,
+    creates: bool = True,
 ) -> tuple[Account, list[str]]:
     """Read the account and hold the configuration to it; 32 tokens, 37 where a field is created.
 
@@ -55,6 +60,7 @@ def read_account(
         policy: Whose names must stand there.
         now: The instant.
         known_company: The company that this database is linked to; None before the first read.
+        creates: Whether our custom field is created where it is missing.
 
     Returns:
         The account, and notes for whoever runs the sync, in Portuguese.
@@ -84,7 +90,7 @@ def read_account(
     _assert_labels(policy.stages, list(named.values()))
     _assert_stages(policy.stages, list(pipelines.values()), list(stages.values()))
     # Last, so that nothing is created there while the configuration is wrong.
-    external_key, notes = _external_key(client, policy.external_field)
+    external_key, notes = _external_key(client, policy.external_field, creates=creates)
     account = Account(
         labels=named,
         stages=stages,
@@ -187,7 +193,9 @@ def _nearly(name: str, there: Iterable[str]) -> str:
     return ", only one that differs in upper and lower case" if is_near else ""
 
 
-def _external_key(client: PipedriveClient, name: str) -> tuple[str | None, list[str]]:
+def _external_key(
+    client: PipedriveClient, name: str, *, creates: bool
+) -> tuple[str | None, list[str]]:
     """The key of our custom field, which is created where it is missing, and notes."""
     found: list[m.Field] = [
         field
@@ -207,6 +215,8 @@ def _external_key(client: PipedriveClient, name: str) -> tuple[str | None, list[
                 "crm_fields.yaml"
             )
         return found[0].field_code, []
+    if not creates:
+        return None, []
     try:
         return client.create_deal_field(name, field_type=_EXTERNAL_TYPE).field_code, []
     except RefusedError:

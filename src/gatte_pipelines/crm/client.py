@@ -229,6 +229,10 @@ class PipedriveClient:
         query = {"lead_id": lead, "deal_id": deal_id, "person_id": person_id}
         return self._iter_offset(ep.LIST_NOTES, m.Note, query)
 
+    def get_note(self, note_id: int) -> m.Note | None:
+        """One note, perhaps with no ``active_flag``; None where there is none any more."""
+        return self._get(ep.GET_NOTE, m.Note, id=note_id)
+
     def create_note(
         self,
         text: str,
@@ -390,6 +394,10 @@ class PipedriveClient:
             **_changed(updated_since),
         }
         return self._iter_by_ids(ep.LIST_DEALS, m.Deal, query, ids)
+
+    def iter_archived_deals(self, *, org_id: int) -> Iterator[m.Deal]:
+        """Archived deals of an organization, which no other list has; 20 tokens a page."""
+        return self._iter_cursor(ep.LIST_ARCHIVED_DEALS, m.Deal, {"org_id": org_id})
 
     def get_deal(self, deal_id: int) -> m.Deal | None:
         """One deal, perhaps with ``is_deleted`` or archived; None where there is none any more."""

@@ -238,7 +238,8 @@ class Creation:
             known = session.links.read(cursor, [lead_id]).get(lead_id)
         if known is None or known.is_anonymized or known.link is None:
             raise UnavailableError
-        self._exchange.apply(lead_id, self._exchange.read(known, changes))
+        remote = self._exchange.read(known, changes, is_fresh=True)
+        self._exchange.apply(lead_id, remote)
         if self._exchange.direction is Direction.PULL:
             return
         with session.links.transaction() as cursor:

@@ -65,6 +65,7 @@ CONVERT_LEAD = _endpoint("POST", "/api/v2/leads/{id}/convert/deal", 40)
 GET_CONVERSION = _endpoint("GET", "/api/v2/leads/{id}/convert/status/{conversion_id}", 1)
 
 LIST_NOTES = _endpoint("GET", "/api/v1/notes", 20, "lead_id deal_id person_id start limit")
+GET_NOTE = _endpoint("GET", "/api/v1/notes/{id}", 2)
 CREATE_NOTE = _endpoint("POST", "/api/v1/notes", 10)
 DELETE_NOTE = _endpoint("DELETE", "/api/v1/notes/{id}", 6)
 
@@ -91,6 +92,7 @@ SEARCH_ORGANIZATIONS = _endpoint(
 LIST_DEALS = _endpoint(
     "GET", "/api/v2/deals", 10, f"person_id org_id status include_fields {_LIST}"
 )
+LIST_ARCHIVED_DEALS = _endpoint("GET", "/api/v2/deals/archived", 20, f"org_id {_CURSOR}")
 GET_DEAL = _endpoint("GET", "/api/v2/deals/{id}", 1, "include_fields")
 UPDATE_DEAL = _endpoint("PATCH", "/api/v2/deals/{id}", 5)
 DELETE_DEAL = _endpoint("DELETE", "/api/v2/deals/{id}", 3)

@@ -124,22 +124,28 @@ class Exchange:
 
     # --- read
 
-    def read(self, known: KnownLead, changes: Changes) -> Remote:
+    def read(self, known: KnownLead, changes: Changes, *, is_fresh: bool = False) -> Remote:
         """Read what is needed of a linked lead and is not among the changes already.
+
+        Of what is to be written there the changes are not enough: a list can be minutes old, and
+        nothing shows that a salesperson wrote in between.
 
         Args:
             known: A lead with its link.
             changes: What the pull read.
+            is_fresh: The changes were read or made just now.
         """
         link, lead_id = _link_of(known), known.local.lead_id
         remote = Remote(person_id=link.person_id, organization_id=link.organization_id)
         is_changed_here = differs(known)
-        remote.case = changes.deals.get(lead_id) or changes.leads.get(lead_id)
+        is_usable = is_fresh or not is_changed_here
+        if is_usable:
+            remote.case = changes.deals.get(lead_id) or changes.leads.get(lead_id)
         if isinstance(remote.case, m.Lead) and link.deal_id is not None:
             remote.case = None  # a list can still show the lead that a deal was made of
         is_needed = is_changed_here or lead_id not in changes.touched
         if remote.case is None and is_needed:
-            remote.case = self._read_case(link)
+            remote.case = self._read_case(link, changes.deals.get(lead_id))
         if remote.case is None:
             remote.gone = is_needed
         elif isinstance(remote.case, m.Deal) and _is_gone(remote.case):
@@ -148,13 +154,18 @@ class Exchange:
             return remote
         if remote.case is not None:
             self._read_case_fields(known, remote, changes)
-        self._read_person(known, remote, changes, is_needed=is_changed_here)
+        self._read_person(
+            known, remote, changes if is_usable else Changes(), is_needed=is_changed_here
+        )
         return remote
 
-    def _read_case(self, link: Link) -> m.Lead | m.Deal | None:
+    def _read_case(self, link: Link, converted: m.Deal | None) -> m.Lead | m.Deal | None:
         client = self._session.client
-        if link.deal_id is not None:
-            return client.get_deal(link.deal_id)
+        deal_id = link.deal_id
+        if deal_id is None and converted is not None:
+            deal_id = converted.id
+        if deal_id is not None:
+            return client.get_deal(deal_id)
         assert link.remote_lead_id is not None  # noqa: S101 - a linked lead has one of both
         lead = client.get_lead(link.remote_lead_id)
         if lead is not None or link.person_id is None:
@@ -191,7 +202,8 @@ class Exchange:
             organization = changes.organizations.get(organization_id)
             if organization is None:
                 organization = self._session.client.get_organization(organization_id)
-            self._take_company(remote, None if organization is None else organization.name)
+            is_there = organization is not None and not organization.is_deleted
+            self._take_company(remote, organization.name if organization and is_there else None)
 
     @staticmethod
     def _take_company(remote: Remote, name: str | None) -> None:

@@ -17,6 +17,7 @@ from uuid import UUID
 from psycopg.rows import dict_row
 
 from gatte_pipelines.crm.mapping import LocalLead, phone_key_of
+from gatte_pipelines.database.client_locks import share_lock
 from gatte_pipelines.database.statements import read_statements
 
 if TYPE_CHECKING:
@@ -89,12 +90,18 @@ class Links:
 
     @contextmanager
     def transaction(self) -> Iterator[psycopg.Cursor[Any]]:
-        """One transaction, in which ``pipeline.clock()`` tells the run's instant."""
+        """One transaction, in which ``pipeline.clock()`` tells the run's instant.
+
+        It shares the lock of clients: an erasure, which holds it alone, plans what other systems
+        must forget from these tables and then clears them; an id that was written in between would
+        be forgotten by nobody.
+        """
         with self._driver.transaction(), self._driver.cursor() as cursor:
             cursor.execute(
                 "select set_config('gatte.as_of', %s, true), set_config('lock_timeout', %s, true)",
                 [self._now.isoformat(), LOCK_TIMEOUT],
             )
+            share_lock(cursor)
             yield cursor
 
     # --- what there is to do

@@ -184,6 +184,9 @@ class Outgoing:
         if "create_organization" not in self._session.intents_of(lead_id):
             with self._session.links.transaction() as cursor:
                 candidates = self._session.links.organizations_of_company(cursor, company, lead_id)
+            if known.link is not None and known.link.organization_id is not None:
+                # Made by a run that could not go on; no search may find it yet.
+                candidates.append(known.link.organization_id)
             found = self._verified_organization(candidates, wanted) or search()
             if found is not None:
                 with self._session.links.transaction() as cursor:
@@ -264,8 +267,7 @@ class Outgoing:
             return session.client.create_lead(self._new_lead(known, person_id, organization_id))
         except RefusedError:
             # Somebody may have deleted our field, or a label, since the account was read.
-            session.reread_account()
-            if session.account.external_key == key:
+            if not session.reread_once() or session.account.external_key == key:
                 raise
             return session.client.create_lead(self._new_lead(known, person_id, organization_id))
 

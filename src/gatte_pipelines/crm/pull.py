@@ -15,6 +15,7 @@ from uuid import UUID
 
 from gatte_pipelines.crm import mapping
 from gatte_pipelines.crm import models as m
+from gatte_pipelines.crm.erasure import ANONYMOUS_TITLE
 from gatte_pipelines.crm.links import CLOCK_SKEW, KnownLead
 from gatte_pipelines.crm.session import Session
 
@@ -197,6 +198,8 @@ def _judge_stranger(
     if lead is None:
         session.tell("unknown_lead")
     elif lead.is_anonymized:
+        if isinstance(record, m.Deal) and record.title == ANONYMOUS_TITLE:
+            return  # cleaned already; what its creator gave it cannot be taken away
         kind = "deal" if isinstance(record, m.Deal) else "lead"
         changes.orphans.append((lead_id, f"{kind}:{record.id}"))
         if record.person_id is not None:

@@ -59,6 +59,7 @@ class Session:
     def __post_init__(self) -> None:
         self._began_at = time.monotonic()
         self._account: Account | None = None
+        self._has_reread = False
         self._intents: dict[UUID, dict[str, Intent]] = {}
         self.pending = PendingErasures()
 
@@ -72,8 +73,11 @@ class Session:
         """The present instant: a run may last longer than what it waits for."""
         return self.now + timedelta(seconds=time.monotonic() - self._began_at)
 
-    def open(self) -> None:
+    def open(self, *, creates: bool = True) -> None:
         """Read the account where it may have changed, what is begun, and what is being erased.
+
+        Args:
+            creates: Whether our custom field is made there where it is missing.
 
         Raises:
             BadInputError: The configuration names a label or stage that is not there.
@@ -85,19 +89,28 @@ class Session:
                 self._intents.setdefault(intent.local_id, {})[intent.action] = intent
             self.pending = pending_references(cursor)
         if self._account is None or is_stale(self._account, self.policy, self.now):
-            self.reread_account()
+            self.reread_account(creates=creates)
 
-    def reread_account(self) -> None:
+    def reread_account(self, *, creates: bool = True) -> None:
         """Read the account again, and keep it for the runs to come."""
         known = None if self._account is None else self._account.company_id
         account, sentences = read_account(
-            self.client, self.policy, now=self.now, known_company=known
+            self.client, self.policy, now=self.now, known_company=known, creates=creates
         )
-        with self.links.transaction() as cursor:
-            store_account(cursor, account)
-            self.store_tokens(cursor)
+        if creates:  # else a field that is still to be made would count as refused for a day
+            with self.links.transaction() as cursor:
+                store_account(cursor, account)
+                self.store_tokens(cursor)
         self._account = account
         self.sentences += [line for line in sentences if line not in self.sentences]
+
+    def reread_once(self) -> bool:
+        """Read the account again, at most once a run: 32 tokens; whether it was."""
+        if self._has_reread:
+            return False
+        self._has_reread = True
+        self.reread_account()
+        return True
 
     def intents_of(self, lead_id: UUID) -> dict[str, Intent]:
         """Calls for a lead that were begun and whose end is not known, by action."""

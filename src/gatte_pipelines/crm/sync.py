@@ -21,7 +21,7 @@ from gatte_pipelines.crm.budget import DailyBudgetSpent
 from gatte_pipelines.crm.client import PipedriveClient
 from gatte_pipelines.crm.creation import CREATED, Creation
 from gatte_pipelines.crm.erasure import plan_orphan
-from gatte_pipelines.crm.exchange import Direction, Exchange, Outcome, Remote
+from gatte_pipelines.crm.exchange import Direction, Exchange, Outcome, Remote, differs
 from gatte_pipelines.crm.failures import RefusedError, UnreadableAnswerError
 from gatte_pipelines.crm.joining import Entity, Merge, final_merges, follow, plan_joins
 from gatte_pipelines.crm.links import FIELDS, KnownLead, Links
@@ -33,6 +33,7 @@ from gatte_pipelines.crm.session import REFUSED, Session
 from gatte_pipelines.crm.webhooks import Events, read_events
 from gatte_pipelines.database.engine import psycopg_connection
 from gatte_pipelines.database.plans import mark_executed
+from gatte_pipelines.http import RetryableHttpError
 from gatte_pipelines.portuguese import number
 from gatte_pipelines.run_report import DRY_RUN, RunReport
 from gatte_pipelines.run_report import Outcome as RunOutcome
@@ -55,6 +56,8 @@ ADOPTED_A_RUN = 200
 # Up to so many leads nothing can be a mass change (S11), and none need be foreseen.
 _FEW = 25
 
+# So many leads that fail one after the other mean that Pipedrive is down.
+_FAILURES_IN_A_ROW = 3
 # Leads that are read together.
 _BATCH = 200
 
@@ -195,7 +198,7 @@ class CrmSync:
         run = _Run(self, session, report, direction, progress)
         spent = self._client.ledger.spent
         try:
-            session.open()
+            session.open(creates=not dry_run)
             work = run.find_work(since)
             run.carry_out(work, dry_run=dry_run, approve=approve, documents=documents)
         except DailyBudgetSpent:
@@ -227,6 +230,7 @@ class _Run:
         self._show = progress or (lambda _: None)
         self._progress = CrmProgress()
         self._left = 0
+        self._failures = 0
         self._holds_watermark = False
         self._foreseen: dict[str, Counter[str]] = {name: Counter() for name in FIELDS}
         self._done: dict[str, Counter[str]] = {name: Counter() for name in FIELDS}
@@ -358,7 +362,9 @@ class _Run:
             return Outcome(reason="gone_here" if known is None else "anonymized")
         if known.link is None or known.link.state != "linked":
             return Outcome(reason="changed")
-        remote = work.read.pop(lead_id, None) or exchange.read(known, work.changes)
+        remote = work.read.pop(lead_id, None)
+        if remote is None or differs(known):
+            remote = exchange.read(known, work.changes)
         if remote.moved_from is not None and remote.person_id is not None:
             merge = Merge(entity=Entity.PERSON, lost_id=remote.moved_from, kept_id=remote.person_id)
             session.notes["joined"] += follow(session, merge)
@@ -376,7 +382,7 @@ class _Run:
         """One lead's fault must not stop the others."""
         session = self._session
         try:
-            return step()
+            outcome = step()
         except WaitingError:
             return Outcome(reason="waiting")
         except UnavailableError:
@@ -389,9 +395,19 @@ class _Run:
             self._holds_watermark = True
             session.sentences.append(f"lead {lead_id}: {error.message}")
             return Outcome(reason="unreadable")
+        except RetryableHttpError as error:
+            # One record that Pipedrive cannot read is not all of Pipedrive: but three in a row are.
+            self._failures += 1
+            self._holds_watermark = True
+            if self._failures >= _FAILURES_IN_A_ROW or error.status is None:
+                raise
+            session.sentences.append(f"lead {lead_id}: {error.message}")
+            return Outcome(reason="unreadable")
         except (psycopg.errors.LockNotAvailable, psycopg.errors.DeadlockDetected):
             self._holds_watermark = True
             return Outcome(reason="locked")
+        self._failures = 0
+        return outcome
 
     def _is_refused(self, lead_id: UUID) -> bool:
         intent = self._session.intents_of(lead_id).get(REFUSED)

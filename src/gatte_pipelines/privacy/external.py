@@ -37,14 +37,34 @@ class ErasureHook:
         system: A code for tables and reports (``pipedrive``).
         plan: From cursor, ``users.id`` and ``leads.id`` to the references that the system knows
             the person by. Reads only, and no network: it runs in the transaction that clears them.
+            What must go first comes first.
         erase: Erases one reference there. May be called again after it took effect.
         is_erased: Reads there whether the reference is gone.
+        ends_round: Whether, after an error, the other tasks of the system wait for the next round.
+        explain: What stands in the way, in Portuguese and without the reference; may be empty.
     """
 
     system: str
     plan: Callable[[psycopg.Cursor[Any], Sequence[UUID], Sequence[UUID]], list[str]]
     erase: Callable[[str], None]
     is_erased: Callable[[str], bool]
+    ends_round: Callable[[GatteError], bool] = lambda error: isinstance(error, RetryableError)
+    explain: Callable[[GatteError], str] = lambda _error: ""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Leaving:
+    """One of several people who go in one transaction.
+
+    Attributes:
+        subject_id: Whose the tasks are.
+        user_ids: ``users.id``.
+        lead_ids: ``leads.id``.
+    """
+
+    subject_id: UUID
+    user_ids: Sequence[UUID]
+    lead_ids: Sequence[UUID]
 
 
 @dataclass(kw_only=True)
@@ -114,6 +134,31 @@ def plan_external_tasks(
     }
 
 
+def plan_external_tasks_of_all(
+    cursor: psycopg.Cursor[Any], hooks: Mapping[str, ErasureHook], leaving: Sequence[Leaving]
+) -> None:
+    """Write the tasks of people who go together.
+
+    What only these share is nobody's that stays, though it stays for each of them alone: it goes
+    with the last.
+
+    Args:
+        cursor: As of ``plan_external_tasks``.
+        hooks: The registry.
+        leaving: The people; at least one.
+    """
+    users = [user_id for one in leaving for user_id in one.user_ids]
+    leads = [lead_id for one in leaving for lead_id in one.lead_ids]
+    for system, hook in hooks.items():
+        left = hook.plan(cursor, users, leads)
+        for one in leaving if left else ():
+            own = hook.plan(cursor, one.user_ids, one.lead_ids)
+            insert_tasks(cursor, system, own, subject_id=one.subject_id, request_id=None)
+            left = [reference for reference in left if reference not in own]
+        last = leaving[-1].subject_id
+        insert_tasks(cursor, system, left, subject_id=last, request_id=None)
+
+
 def insert_tasks(
     cursor: psycopg.Cursor[Any],
     system: str,
@@ -122,7 +167,7 @@ def insert_tasks(
     subject_id: UUID,
     request_id: UUID | None,
 ) -> int:
-    """Write tasks for references that have no open one yet; how many."""
+    """Write tasks for references that have no open one yet, to be tried in this order; how many."""
     cursor.execute(
         _SQL["insert_tasks"],
         {
@@ -179,6 +224,7 @@ def confirm_external_tasks(
     with transaction_at(connection, as_of) as cursor:
         tasks = cursor.execute(_SQL["find_open"], {"own_systems": list(_OWN)}).fetchall()
     down: dict[str, int] = {}
+    why: dict[str, str] = {}
     unknown: dict[str, int] = {}
     for task_id, system in tasks:
         hook = hooks.get(system)
@@ -188,10 +234,13 @@ def confirm_external_tasks(
             down[system] += 1
         else:
             error = _attempt(connection, hook, task_id, report, as_of=as_of)
-            if isinstance(error, RetryableError):
+            if error is not None and hook.ends_round(error):
                 down[system] = 0
+                why[system] = (
+                    "sem resposta" if isinstance(error, RetryableError) else "interrompido"
+                )
     report.problems += [
-        f"{system}: sem resposta; tarefas adiadas: {count}"
+        f"{system}: {why[system]}; tarefas adiadas: {count}"
         for system, count in down.items()
         if count
     ]
@@ -228,7 +277,10 @@ def _attempt(
     except Exception as exc:  # noqa: BLE001 - one system's fault must not stop the others
         error = safe_error(exc)
         # Not its message, which may quote the reference; its class says what a rerun would change.
-        report.problems.append(f"{hook.system}: tarefa {task_id}: {type(error).__name__}")
+        explained = f" ({words})" if (words := hook.explain(error)) else ""
+        report.problems.append(
+            f"{hook.system}: tarefa {task_id}: {type(error).__name__}{explained}"
+        )
         return error
     if not is_erased:
         report.problems.append(f"{hook.system}: tarefa {task_id}: ainda consta no sistema")

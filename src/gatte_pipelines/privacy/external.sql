@@ -2,6 +2,7 @@
 -- read there. The reference is emptied with the confirmation.
 
 -- name: insert_tasks
+-- A microsecond between two keeps the order that the system asked for.
 insert into pipeline.external_tasks (
     task_id, request_id, user_id, system, reference, state, created_at
 )
@@ -12,8 +13,14 @@ select
     %(external_system)s,
     n.reference,
     'open',
-    pipeline.clock()
-from (select distinct unnest(%(references)s::text[]) as reference) as n
+    pipeline.clock() + (n.place - 1) * interval '1 microsecond'
+from (
+    select
+        r.reference,
+        min(r.place) as place
+    from unnest(%(references)s::text[]) with ordinality as r (reference, place)
+    group by r.reference
+) as n
 where not exists (
     select from pipeline.external_tasks as t
     where

@@ -133,13 +133,14 @@ class OpenRequest:
 
 @dataclass(frozen=True, kw_only=True)
 class OpenTasks:
-    """Erasures that another system has not confirmed."""
+    """Erasures that another system has not confirmed; ``missing`` names the settings it lacks."""
 
     system: str
     tasks: int
     oldest: datetime
     days: int
     attempts: int
+    missing: str = ""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -267,6 +268,7 @@ def build_report(
     *,
     as_of: datetime,
     since: datetime | None = None,
+    missing: Mapping[str, str] | None = None,
 ) -> OfficerReport:
     """Count what the officer's report says.
 
@@ -276,6 +278,7 @@ def build_report(
         outside: The ledger outside the database.
         as_of: The instant of the report.
         since: Beginning of the period of which removed rows are counted; None: a month before.
+        missing: Names of settings without which a system cannot be asked, by system.
 
     Raises:
         ConfigurationError: The policy has a rule that the re-scan does not look at.
@@ -328,6 +331,7 @@ def build_report(
                     oldest=first,
                     days=(as_of - first).days,
                     attempts=attempts,
+                    missing=(missing or {}).get(system, ""),
                 )
                 for system, count, first, attempts in _run(cursor, "open_tasks", times)
             ),

@@ -414,6 +414,11 @@ def _tasks_part(report: OfficerReport) -> _Part:
             numbers=frozenset({1, 4}),
             empty="Nenhuma.",
         ),
+        notes=tuple(
+            f"{task.system}: falta definir {task.missing}; nada pode ser eliminado lá."
+            for task in report.tasks
+            if task.missing
+        ),
     )
 
 

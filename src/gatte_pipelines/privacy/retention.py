@@ -44,7 +44,11 @@ from gatte_pipelines.privacy.due import (
     fetch_one,
     open_step,
 )
-from gatte_pipelines.privacy.external import ErasureHook, plan_external_tasks
+from gatte_pipelines.privacy.external import (
+    ErasureHook,
+    Leaving,
+    plan_external_tasks_of_all,
+)
 from gatte_pipelines.privacy.people import (
     anonymize_leads,
     anonymize_users,
@@ -645,16 +649,16 @@ class _Run:
         """Note what other systems must forget, while it is still known by which reference."""
         if not self._retention.hooks:
             return
-        for row_id in ids:
-            is_user = table == "users"
-            plan_external_tasks(
-                cursor,
-                self._retention.hooks,
+        is_user = table == "users"
+        leaving = [
+            Leaving(
                 subject_id=row_id,
                 user_ids=[row_id] if is_user else [],
                 lead_ids=find_linked_leads(cursor, [row_id]) if is_user else [row_id],
-                request_id=None,
             )
+            for row_id in ids
+        ]
+        plan_external_tasks_of_all(cursor, self._retention.hooks, leaving)
 
     def _anonymize_users(
         self, cursor: psycopg.Cursor[Any], name: str, ids: Sequence[UUID]

@@ -93,6 +93,7 @@ FLOWS = (
     "lgpd_retention",
     "lgpd_subject_request",
     "data_quality",
+    "resolve_conflict",
     "nightly",
     "watchdog",
 )
@@ -470,7 +471,7 @@ def run_once(settings: Settings, echo: Echo) -> int:
         for name in FLOWS:
             parameters = sample_parameters(name, settings, stack.settings)
             if parameters is None:
-                echo(f"{name} is not run: the database is yours")
+                echo(f"{name} is not run: the database is yours, or there is nothing to ask for")
                 continue
             echo(f"running {name}")
             run = stack.run_flow(name, parameters, timeout_seconds=RUN_ONCE_SECONDS)

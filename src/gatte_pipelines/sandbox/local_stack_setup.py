@@ -165,7 +165,8 @@ def sample_parameters(name: str, given: Settings, prepared: Settings) -> dict[st
     Args:
         name: Of the flow.
         given: The settings as the person gave them: a database named there gets neither a night's
-            retention, which destroys, nor a request of somebody who asked for nothing.
+            retention, which destroys, nor a request of somebody who asked for nothing, nor a
+            decision that is a person's.
         prepared: The settings with which flow runs reach the database.
     """
     if name == "nightly":
@@ -176,6 +177,9 @@ def sample_parameters(name: str, given: Settings, prepared: Settings) -> dict[st
     if name == "lgpd_subject_request":
         user_id = _read_sample_user(prepared) if given.is_embedded else None
         return None if user_id is None else {"kind": "export", "user_id": user_id}
+    if name == "resolve_conflict":
+        conflict = _read_open_conflict(prepared) if given.is_embedded else None
+        return None if conflict is None else {"conflict_id": conflict[0], "keep": conflict[1]}
     return {}
 
 
@@ -184,6 +188,19 @@ def _read_sample_user(settings: Settings) -> str | None:
     with engine.connect() as connection:
         found = connection.scalar(text("select min(id::text) from users"))
     return None if found is None else str(found)
+
+
+def _read_open_conflict(settings: Settings) -> tuple[str, str] | None:
+    """The oldest conflict and the side that won, which is the one that a trial keeps."""
+    engine = make_engine(settings.database_url or "")
+    with engine.connect() as connection:
+        found = connection.execute(
+            text(
+                "select conflict_id::text, winner from pipeline.sync_conflicts "
+                "where resolved_at is null order by found_at, conflict_id limit 1"
+            )
+        ).one_or_none()
+    return None if found is None else (found[0], found[1])
 
 
 def _is_open(settings: Settings) -> bool:

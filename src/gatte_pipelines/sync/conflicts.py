@@ -24,8 +24,11 @@ from gatte_pipelines.sync.merge import Side
 if TYPE_CHECKING:
     import psycopg
 
+    from gatte_pipelines.run_report import RunReport
+
 _SQL = read_statements(Path(__file__).with_name("conflicts.sql"))
 
+PIPELINE = "resolve_conflict"
 KINDS = ("both_changed", "kept", "deleted", "merged")
 
 # Both values are part of one entry of an index, which PostgreSQL limits to 2704 bytes: more than
@@ -221,6 +224,37 @@ def resolve(
             {"conflict_id": conflict_id, "resolution": keep.value, "instant": as_of},
         )
     return Resolution(conflict=conflict, keep=keep)
+
+
+def report_resolution(report: RunReport, resolution: Resolution) -> None:
+    """Tell ops in Portuguese what a decision did; no value."""
+    report.received = report.updated = 1
+    report.notes.append(_describe(resolution))
+
+
+def _describe(resolution: Resolution) -> str:
+    conflict = resolution.conflict
+    theirs = _SYSTEMS_PT.get(conflict.system, "outro sistema")
+    if not resolution.is_reversed:
+        return "esse lado já valia: nada foi alterado, e o conflito saiu da lista"
+    if conflict.kind == "deleted":
+        return f"a próxima sincronização cria o registro de novo no {theirs}"
+    if conflict.kind == "merged":
+        return "os registros que tinham sido reunidos são dois outra vez"
+    name = _FIELDS_PT.get(conflict.field or "", conflict.field)
+    if resolution.keep is Side.OURS:
+        return f"{name}: voltou a valer o nosso; a próxima sincronização o leva ao {theirs}"
+    return f"{name}: passou a valer o do {theirs}"
+
+
+_SYSTEMS_PT = {"pipedrive": "Pipedrive"}
+_FIELDS_PT = {
+    "name": "nome",
+    "phone": "telefone",
+    "email": "e-mail",
+    "company": "empresa",
+    "stage": "etapa",
+}
 
 
 def _to_conflict(row: dict[str, Any]) -> Conflict:
