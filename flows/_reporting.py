@@ -129,8 +129,10 @@ def end_state(report: RunReport) -> State[Any]:
 
 def state_message(report: RunReport) -> str:
     """What the state of a run says, in Portuguese: why, how much, or both."""
-    reason = reason_pt(report.reason or "")
+    reason = reason_pt(report.reason or "", report.pipeline)
     match report.outcome:
+        case Outcome.SKIPPED if report.inserted or report.updated:
+            return f"{reason}; {report.counts_pt()}"
         case Outcome.SKIPPED | Outcome.FAILED:
             return reason
         case Outcome.NEEDS_APPROVAL:

@@ -10,7 +10,7 @@ from uuid import UUID, uuid4
 
 from sqlalchemy import text
 
-from gatte_pipelines.crm.merging import SYSTEM
+from gatte_pipelines.crm.company import SYSTEM
 from gatte_pipelines.database.engine import psycopg_connection
 from gatte_pipelines.sync import conflicts
 from gatte_pipelines.sync.merge import Side

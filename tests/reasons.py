@@ -22,6 +22,8 @@ _QUARANTINED = {
     "reject": 1,
 }
 _SKIPPED = {"Skipped": 0, "_UnwantedUnitError": 0}
+# Of the sync with the CRM; of a lead the reason is a keyword of its outcome.
+_SKIPPED_LEADS = {"_skip": 0, "leave_the_rest": 0}
 
 
 @dataclass
@@ -47,9 +49,10 @@ def read_reasons(package: Path) -> Reasons:
         # The loader itself only judges files; the decoders judge what stands in them.
         loose = found.of_files if path.name == "load.py" else found.quarantined
         is_inbound = path.parent.name == "inbound"
+        skipped = _SKIPPED | (_SKIPPED_LEADS if path.parent.name == "crm" else {})
         for node in ast.walk(tree):
             if isinstance(node, ast.Call):
-                _read_call(node, found)
+                _read_call(node, found, skipped)
             elif isinstance(node, ast.Assign):
                 for target, value in _pairs(node):
                     if isinstance(target, ast.Attribute) and target.attr == "reason":
@@ -66,12 +69,15 @@ def read_reasons(package: Path) -> Reasons:
     return found
 
 
-def _read_call(call: ast.Call, found: Reasons) -> None:
+def _read_call(call: ast.Call, found: Reasons, skipped: dict[str, int]) -> None:
     name = getattr(call.func, "id", None) or getattr(call.func, "attr", "")
-    for places, reasons in ((_QUARANTINED, found.quarantined), (_SKIPPED, found.skipped)):
+    for places, reasons in ((_QUARANTINED, found.quarantined), (skipped, found.skipped)):
         if name in places and len(call.args) > places[name]:
             of_file = name == "Rejected" and list(_words(call.args[0])) == ["file"]
             (found.of_files if of_file else reasons).update(_words(call.args[places[name]]))
+    for keyword in call.keywords if name == "Outcome" else ():
+        if keyword.arg == "reason":
+            found.skipped.update(_words(keyword.value))
 
 
 def _read_function(function: ast.FunctionDef, found: Reasons) -> None:

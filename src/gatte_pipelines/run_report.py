@@ -36,6 +36,7 @@ PIPELINE_NAMES_PT = {
     "certificate_state": "Situação dos certificados",
     "data_quality": "Qualidade dos dados",
     "resolve_conflict": "Decisão sobre um conflito",
+    "crm_sync": "Sincronização com o CRM",
     "nightly": "Rotina da noite",
 }
 
@@ -60,6 +61,7 @@ class _Words(msgspec.Struct, frozen=True):
     received: str = "recebido"
     inserted: str = "inserido"
     updated: str = "atualizado"
+    duplicate: str = "repetido"
     would: tuple[str, str] = ("seria alterado", "seriam alterados")
     is_short: bool = False
     kept: str = "mantido"
@@ -97,6 +99,16 @@ _WORDS_PT = {
         aside="não aprovada",
     ),
     "resolve_conflict": _Words(received="conflito", updated="resolvido", is_short=True),
+    "crm_sync": _Words(
+        received="lead",
+        inserted="criado",
+        updated="atualizado",
+        duplicate="inalterado",
+        would=("seria atualizado", "seriam atualizados"),
+        is_short=True,
+        kept="não sincronizado",
+        aside="não sincronizado",
+    ),
     "certificate_state": _Words(
         received="certificado",
         updated="atualizado",
@@ -138,12 +150,21 @@ _NOTHING_DONE_PT = {
         "**Nenhum aviso foi enviado.** Para enviar, rode o fluxo *certificate_alerts* com "
         "`dry_run` desligado."
     ),
+    "crm_sync": (
+        "**Nada foi alterado, nem aqui nem no Pipedrive.** O que mudaria está na tabela "
+        "*diferencas*. Para sincronizar, rode o fluxo *crm_sync* com `dry_run` desligado."
+    ),
 }
 # The same where a plan waits to be approved, if that reads otherwise.
 _PLAN_WAITS_PT = {
     "certificate_alerts": (
         "**Nenhum aviso foi enviado.** Para enviar exatamente este plano, rode o fluxo "
         "*certificate_alerts* com o id do plano no campo `approve`."
+    ),
+    "crm_sync": (
+        "**Nada foi alterado, nem aqui nem no Pipedrive.** O que mudaria está na tabela "
+        "*diferencas*. Para executar exatamente este plano, rode o fluxo *crm_sync* com o id do "
+        "plano no campo `approve`; até lá nenhum lead é sincronizado."
     ),
 }
 
@@ -240,7 +261,7 @@ class RunReport(Counts, kw_only=True, rename={"period_from": "from", "period_to"
                 (words.received, self.received),
                 (words.inserted, self.inserted),
                 (words.updated, self.updated),
-                ("repetido", self.duplicate),
+                (words.duplicate, self.duplicate),
             )
             if count or word == words.received or not words.is_short
         ]
@@ -249,7 +270,7 @@ class RunReport(Counts, kw_only=True, rename={"period_from": "from", "period_to"
             for reason, count in sorted(self.skipped.items())
         ]
         rows += [
-            {"item": f"em quarentena: {reason_pt(reason)}", "quantidade": count}
+            {"item": f"em quarentena: {reason_pt(reason, self.pipeline)}", "quantidade": count}
             for reason, count in sorted(self.quarantined.items())
         ]
         return rows
@@ -264,11 +285,12 @@ class RunReport(Counts, kw_only=True, rename={"period_from": "from", "period_to"
 
     def _skipped_pt(self, reason: str) -> str:
         if not self._words.is_short:
-            return f"ignorados: {reason_pt(reason)}"
+            return f"ignorados: {reason_pt(reason, self.pipeline)}"
         if reason == DRY_RUN:
             return self._words.would[1]
         words = self._words
-        return f"{words.aside if reason in _ASIDE_PT else words.kept}s: {reason_pt(reason)}"
+        kind = words.aside if reason in _ASIDE_PT else words.kept
+        return f"{kind}s: {reason_pt(reason, self.pipeline)}"
 
     def _parts_pt(self) -> list[str]:
         """What became of the units, part by part."""
@@ -276,7 +298,7 @@ class RunReport(Counts, kw_only=True, rename={"period_from": "from", "period_to"
         done = (
             (self.inserted, words.inserted),
             (self.updated, words.updated),
-            (self.duplicate, "repetido"),
+            (self.duplicate, words.duplicate),
         )
         if not words.is_short:
             return [
@@ -306,6 +328,8 @@ class RunReport(Counts, kw_only=True, rename={"period_from": "from", "period_to"
             return "não executada"
         if self.outcome is Outcome.COMPLETED and self.reason == DRY_RUN:
             return "simulação"
+        if self.reason == "budget":
+            return "interrompida"
         return _OUTCOME_PT[self.outcome]
 
     def _undone_pt(self) -> str:
@@ -320,7 +344,7 @@ class RunReport(Counts, kw_only=True, rename={"period_from": "from", "period_to"
         """A short end card in Markdown for ops, in Portuguese."""
         parts = [f"### {pipeline_pt(self.pipeline)}: {self._ended_pt()}"]
         if self.reason and self.reason not in {"nothing_to_do", DRY_RUN}:
-            parts.append(f"Motivo: {reason_pt(self.reason)}.")
+            parts.append(f"Motivo: {reason_pt(self.reason, self.pipeline)}.")
         if undone := self._undone_pt():
             parts.append(undone)
         if self.received:
@@ -449,15 +473,48 @@ _REASONS_PT = {
     "refused": "o servidor recusou a mensagem",
 }
 
+# What a reason means in one pipeline, where that is not what it means in the others.
+_REASONS_OF_PT = {
+    "crm_sync": {
+        "many_changes": "são mudanças demais para fazer de uma vez sem aprovação",
+        "budget": (
+            "acabou a parte desta sincronização nos tokens que o Pipedrive dá por dia; "
+            "ela continua quando o dia virar lá"
+        ),
+        "archived": "arquivado no Pipedrive, onde não pode ser alterado",
+        "erasure_pending": "a eliminação no Pipedrive ainda não foi confirmada",
+        "anonymized": "o lead foi anonimizado",
+        "waiting": "não se sabe ainda se uma gravação no Pipedrive teve efeito",
+        "changed": "mudou durante a execução; fica para a próxima",
+        "no_phone": "sem telefone",
+        "no_name": "sem nome",
+        "no_person": "sem pessoa no Pipedrive",
+        "too_long": "um valor do Pipedrive não cabe na coluna",
+        "deleted_there": "foi excluído no Pipedrive",
+        "gone_here": "não existe mais aqui",
+        "merged": "é agora parte de outro lead",
+        "refused": "o Pipedrive não aceita a gravação",
+        "unreadable": "o Pipedrive respondeu o que não se entende; fica para a próxima",
+        "copy_there": "é cópia, no Pipedrive, de um lead já ligado",
+        "same_crm_id": "tem o crm_id de outro lead",
+    },
+}
+
 
 def pipeline_pt(pipeline: str) -> str:
     """The Portuguese name of a pipeline; its own where there is none."""
     return PIPELINE_NAMES_PT.get(pipeline, pipeline)
 
 
-def reason_pt(reason: str) -> str:
-    """The Portuguese words for a reason code; the code itself where there are none."""
-    return _REASONS_PT.get(reason, reason)
+def reason_pt(reason: str, pipeline: str = "") -> str:
+    """The Portuguese words for a reason code; the code itself where there are none.
+
+    Args:
+        reason: The code.
+        pipeline: Whose run it is; the same code may mean another thing there.
+    """
+    of_pipeline = _REASONS_OF_PT.get(pipeline, {})
+    return of_pipeline.get(reason) or _REASONS_PT.get(reason, reason)
 
 
 def _seconds(seconds: float) -> str:

@@ -25,6 +25,8 @@ _NUMBERS = {
     "inbound_archive_days",
     "backup_days",
 }
+_SWITCHES = {"crm_import"}
+_SWITCH_WORDS = {"true": True, "false": False}
 _MAX_DIGITS = 6  # a longer number overflows what it is added to
 
 
@@ -51,6 +53,7 @@ class Settings:
     holiday_state: str = "SP"
     pipedrive_base_url: str | None = None
     pipedrive_api_token: str | None = field(default=None, repr=False)
+    crm_import: bool = False
     whatsapp_base_url: str = "https://graph.facebook.com/v25.0"
     whatsapp_phone_number_id: str | None = None
     whatsapp_token: str | None = field(default=None, repr=False)
@@ -159,6 +162,10 @@ def _parse(name: str, text: str) -> object:
         if not text.isdecimal() or len(text) > _MAX_DIGITS or int(text) == 0:
             raise ConfigurationError(f"{PREFIX}{name.upper()} must be a whole number above 0")
         return int(text)
+    if name in _SWITCHES:
+        if text.lower() not in _SWITCH_WORDS:
+            raise ConfigurationError(f"{PREFIX}{name.upper()} must be true or false")
+        return _SWITCH_WORDS[text.lower()]
     if name == "ledger_url" and not re.match(r"file://(localhost)?/|(?!.*://)", text):
         # What was appended must be on the disk before anything is destroyed: a folder can tell.
         raise ConfigurationError(f"{PREFIX}LEDGER_URL must be a folder or look like file:///folder")

@@ -9,7 +9,7 @@ import os
 import secrets
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, ExitStack, contextmanager, suppress
-from datetime import UTC, datetime, timedelta
+from datetime import UTC, date, datetime, time, timedelta
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 from uuid import UUID
@@ -30,7 +30,12 @@ if TYPE_CHECKING:
     from gatte_pipelines.certificates.alerts import CertificateAlerts
     from gatte_pipelines.crm.client import PipedriveClient
     from gatte_pipelines.crm.erasure import Known
+    from gatte_pipelines.crm.policy import CrmPolicy
+    from gatte_pipelines.crm.sync import CrmSync
     from gatte_pipelines.database.embedded import EmbeddedServer
+    from gatte_pipelines.doctor.checkup import Check
+    from gatte_pipelines.doctor.needs import Need
+    from gatte_pipelines.health import Finding
     from gatte_pipelines.inbound.erasure import SubjectFiles
     from gatte_pipelines.inbound.idle import Periods
     from gatte_pipelines.inbound.ids import MessageIds
@@ -52,6 +57,8 @@ ALERT_POLICY, RECIPIENTS = "alerts.yaml", "recipients.yaml"
 """Names of the files of certificate alerts in the folder of the configuration."""
 # Who needs Pipedrive, where it is not the sync.
 _ERASURE = "the erasure of a person in Pipedrive"
+CRM_FIELDS, CRM_STAGES = "crm_fields.yaml", "crm_stages.yaml"
+"""Names of the files of the sync with Pipedrive in the folder of the configuration."""
 
 
 class Wiring:
@@ -302,6 +309,73 @@ class Wiring:
                 now=now,
             )
 
+    def crm_sync(
+        self, connection: Connection, client: PipedriveClient, policy: CrmPolicy, *, now: datetime
+    ) -> CrmSync:
+        """The operation that keeps leads and Pipedrive in step.
+
+        Args:
+            connection: Of gatte_pipeline, outside a transaction.
+            client: Of Pipedrive.
+            policy: Of ``crm_policy``.
+            now: The instant by the clock.
+        """
+        from gatte_pipelines.crm.sync import CrmSync  # noqa: PLC0415 - see OPERATIONS
+        from gatte_pipelines.landing import LandingZone  # noqa: PLC0415
+
+        zone = LandingZone(self.settings.landing_url)
+        if not self.settings.inbound_url:
+            zone.create()
+        return CrmSync(
+            connection,
+            client=client,
+            policy=policy,
+            webhooks=zone,
+            imports=self.settings.crm_import,
+            now=now,
+        )
+
+    @property
+    def crm_policy(self) -> CrmPolicy:
+        """How leads and Pipedrive are kept in step, by the configuration.
+
+        Raises:
+            ConfigurationError: A file of it is missing.
+            BadInputError: It contradicts itself; named by line and field.
+        """
+        from gatte_pipelines.crm.policy_file import read_crm_policy  # noqa: PLC0415
+
+        folder = self.settings.config_folder
+        return read_crm_policy(folder / CRM_FIELDS, folder / CRM_STAGES)
+
+    def checks(self) -> list[Check]:
+        """What ``gatte doctor`` looks at, in its order."""
+        from gatte_pipelines.doctor.checkup import Check  # noqa: PLC0415
+        from gatte_pipelines.doctor.database import check_database  # noqa: PLC0415
+        from gatte_pipelines.doctor.needs import check_needs  # noqa: PLC0415
+
+        return [
+            Check("Banco de dados", lambda: check_database(self.migrated)),
+            Check("Configurações", lambda: check_needs(_needs(self.settings))),
+            Check("Pipedrive", self._check_pipedrive),
+        ]
+
+    def _check_pipedrive(self) -> Iterator[Finding]:
+        from gatte_pipelines.crm.account import load_account  # noqa: PLC0415
+        from gatte_pipelines.crm.health import check_account  # noqa: PLC0415
+
+        policy = self.crm_policy
+        if not all(value for _, value in _settings_of("crm_sync", self.settings)):
+            return  # told among the settings
+        with (
+            self.migrated() as connection,
+            self.pipedrive_client(connection, needed_by="crm_sync") as client,
+        ):
+            driver = database.psycopg_connection(connection)
+            with driver.transaction(), driver.cursor() as cursor:
+                known = load_account(cursor)
+            yield from check_account(client, policy, known)
+
     def data_quality(self, connection: Connection, *, now: datetime) -> DataQuality:
         """The operation that judges the nine tables.
 
@@ -369,10 +443,7 @@ class Wiring:
         store()
 
     def _pipedrive_needs(self) -> list[tuple[str, str | None]]:
-        return [
-            ("GATTE_PIPEDRIVE_API_TOKEN", self.settings.pipedrive_api_token),
-            ("GATTE_PIPEDRIVE_BASE_URL", self.settings.pipedrive_base_url),
-        ]
+        return _settings_of("crm_sync", self.settings)
 
     @property
     def erasure_hooks(self) -> dict[str, ErasureHook]:
@@ -432,7 +503,7 @@ class Wiring:
     @property
     def conflict_resolvers(self) -> dict[str, Resolver]:
         """By system, what carries out a person's decision about a conflict."""
-        from gatte_pipelines.crm.merging import SYSTEM  # noqa: PLC0415
+        from gatte_pipelines.crm.company import SYSTEM  # noqa: PLC0415
         from gatte_pipelines.crm.resolution import resolve_conflict  # noqa: PLC0415
 
         return {SYSTEM: resolve_conflict}
@@ -515,6 +586,7 @@ def pipedrive_hook(
         opened: Entered for every call there: the client, and what our tables know at that moment.
     """
     from gatte_pipelines.crm import erasure  # noqa: PLC0415 - see OPERATIONS
+    from gatte_pipelines.crm.company import SYSTEM  # noqa: PLC0415
     from gatte_pipelines.privacy.external import ErasureHook  # noqa: PLC0415
 
     def erase(reference: str) -> None:
@@ -526,7 +598,7 @@ def pipedrive_hook(
             return erasure.is_erased(client, reference, known)
 
     return ErasureHook(
-        system=erasure.SYSTEM,
+        system=SYSTEM,
         plan=erasure.plan_references,
         erase=erase,
         is_erased=is_erased,
@@ -880,6 +952,62 @@ def _certificate_alerts(
 _ALERTS_DEPEND_ON = ("certificates", "users", "services")
 
 
+def _crm_sync(
+    wiring: Wiring,
+    as_of: datetime,
+    progress: ShowProgress | None,
+    options: Mapping[str, Any],
+) -> RunReport:
+    """Keep leads and Pipedrive in step: ``direction``, ``since``, ``dry_run``, ``approve``.
+
+    Into ``documents`` goes the table of what a dry run, or a plan, would change, without values.
+    """
+    from gatte_pipelines.crm import sync  # noqa: PLC0415 - see OPERATIONS
+    from gatte_pipelines.crm.exchange import Direction  # noqa: PLC0415
+
+    _assert_set(sync.PIPELINE, _settings_of(sync.PIPELINE, wiring.settings))
+    direction = Direction(options.get("direction") or Direction.BOTH)
+    since = _parse_since(str(options.get("since") or ""), as_of)
+    approve = str(options.get("approve") or "")
+    plan_id = _parse_uuid(approve, "approve") if approve else None
+    dry_run = bool(options.get("dry_run"))
+    if dry_run and plan_id is not None:
+        raise ConfigurationError(
+            "dry_run shows and approve carries out; give one of the two, not both"
+        )
+    policy = wiring.crm_policy
+    with (
+        wiring.migrated() as connection,
+        wiring.pipedrive_client(connection, needed_by=sync.PIPELINE) as client,
+    ):
+        operation = wiring.crm_sync(connection, client, policy, now=as_of)
+
+        def body(report: RunReport) -> None:
+            # What a dry run shows reaches nobody.
+            if dry_run or not _skip_where_gated(connection, report, _CRM_DEPENDS_ON):
+                operation.sync(
+                    report,
+                    direction=direction,
+                    since=since,
+                    dry_run=dry_run,
+                    approve=plan_id,
+                    documents=options.get("documents"),
+                    progress=progress,
+                )
+            # Erasures are owed whatever became of the leads; without tokens they cannot be asked.
+            if not dry_run and report.reason != "budget":
+                report.notes += wiring.confirm_external_tasks(
+                    connection, as_of=report.as_of, client=client
+                )
+
+        return run_recorded(
+            connection, pipeline=sync.PIPELINE, as_of=as_of, body=body, lock=sync.PIPELINE
+        )
+
+
+_CRM_DEPENDS_ON = ("leads",)
+
+
 def _data_quality(
     wiring: Wiring,
     as_of: datetime,
@@ -923,6 +1051,33 @@ def _skip_where_gated(connection: Connection, report: RunReport, tables: Sequenc
     return bool(closed)
 
 
+def _parse_since(text: str, now: datetime) -> datetime | None:
+    """The instant of an ISO date, which begins in São Paulo, or of an instant; None where empty.
+
+    Raises:
+        ConfigurationError: It is neither, or lies in the future.
+    """
+    from gatte_pipelines.business_time import ZONE  # noqa: PLC0415
+
+    text = text.strip()
+    if not text:
+        return None
+    instant: datetime | None = None
+    with suppress(ValueError):
+        instant = datetime.combine(date.fromisoformat(text), time(), ZONE)
+    if instant is None:
+        with suppress(ValueError):
+            instant = datetime.fromisoformat(text)
+    if instant is None or instant.tzinfo is None:
+        raise ConfigurationError(
+            "since must be a date such as 2026-11-22, or an ISO 8601 instant with offset such as "
+            "2026-11-22T10:00:00-03:00"
+        )
+    if instant > now:
+        raise ConfigurationError("since lies in the future; nothing has changed there yet")
+    return instant.astimezone(UTC)
+
+
 def _assert_set(pipeline: str, needs: Iterable[tuple[str, str | None]]) -> None:
     """Name the first setting that is missing, before any work starts."""
     for name, value in needs:
@@ -957,6 +1112,20 @@ def _resolve_conflict(
         return run_recorded(connection, pipeline=conflicts.PIPELINE, as_of=as_of, body=body)
 
 
+_NEEDS = {
+    "watchdog": ("smtp_url", "staff_email"),
+    "crm_sync": ("pipedrive_api_token", "pipedrive_base_url"),
+}
+"""Settings without which a pipeline does not begin; of certificate alerts it depends."""
+
+
+def _settings_of(pipeline: str, settings: Settings) -> list[tuple[str, str | None]]:
+    """The settings that a pipeline needs, with their values."""
+    from gatte_pipelines.settings import PREFIX  # noqa: PLC0415
+
+    return [(PREFIX + name.upper(), getattr(settings, name)) for name in _NEEDS[pipeline]]
+
+
 def _watchdog(
     wiring: Wiring,
     as_of: datetime,
@@ -969,10 +1138,7 @@ def _watchdog(
     from gatte_pipelines.watch.policy import OrchestratorFailure  # noqa: PLC0415
 
     settings = wiring.settings
-    _assert_set(
-        "watchdog",
-        [("GATTE_SMTP_URL", settings.smtp_url), ("GATTE_STAFF_EMAIL", settings.staff_email)],
-    )
+    _assert_set(watchdog.PIPELINE, _settings_of(watchdog.PIPELINE, settings))
     to = parse_addresses(settings.staff_email or "", "GATTE_STAFF_EMAIL")
     sender = SmtpSender(settings.smtp_url or "", to[0])
     failures = [
@@ -997,6 +1163,38 @@ def _watchdog(
         )
 
 
+def _needs(settings: Settings) -> list[Need]:
+    """What is set, or not, for the systems that pipelines work with."""
+    from gatte_pipelines.doctor.needs import Need  # noqa: PLC0415
+
+    return [
+        Need(
+            "chave dos ids de mensagens",
+            pipelines=("inbound_messages", "quarantine_replay", "certificate_alerts"),
+            settings={"GATTE_ID_KEY": settings.is_embedded or settings.id_key is not None},
+            is_optional=False,
+        ),
+        Need(
+            "e-mail",
+            pipelines=("watchdog", "certificate_alerts"),
+            settings=_are_set("watchdog", settings),
+        ),
+        Need(
+            "WhatsApp",
+            pipelines=("certificate_alerts",),
+            settings={
+                "GATTE_WHATSAPP_PHONE_NUMBER_ID": bool(settings.whatsapp_phone_number_id),
+                "GATTE_WHATSAPP_TOKEN": bool(settings.whatsapp_token),
+            },
+        ),
+        Need("Pipedrive", pipelines=("crm_sync",), settings=_are_set("crm_sync", settings)),
+    ]
+
+
+def _are_set(pipeline: str, settings: Settings) -> dict[str, bool]:
+    return {name: bool(value) for name, value in _settings_of(pipeline, settings)}
+
+
 OPERATIONS: dict[str, Operation] = {
     "inbound_messages": _inbound_messages,
     "quarantine_replay": _quarantine_replay,
@@ -1005,6 +1203,7 @@ OPERATIONS: dict[str, Operation] = {
     "lgpd_subject_request": _lgpd_subject_request,
     "certificate_state": _certificate_state,
     "certificate_alerts": _certificate_alerts,
+    "crm_sync": _crm_sync,
     "data_quality": _data_quality,
     "resolve_conflict": _resolve_conflict,
     "watchdog": _watchdog,

@@ -235,12 +235,18 @@ def test_undo_records_that_speak_of_somebody_else_stay_out(with_both: Subjects) 
         conversations[ana],
         {"conversation": {"user_id": str(ana), "current_flow": "ana-fluxo", "transferred_to": "F"}},
     )
+    lead = with_both.add("leads", user_id=ana)
+    for owner, note in ((ana, "ana-reunida"), (None, "sem-cadastro"), (bruno, "bruno-reunido")):
+        user_id = None if owner is None else str(owner)
+        record("leads", lead, {"lead": {"user_id": user_id, "notes": note}})
     export = with_both.export(ana)
     text = export.json_path.read_text("utf-8")
     assert "ana-fluxo" in text
+    assert "ana-reunida" in text
+    assert "sem-cadastro" in text
     assert "transferred_to" not in text
     assert "bruno" not in text
-    assert export.counts["undo_records"] == 2
+    assert export.counts["undo_records"] == 4
 
 
 def test_a_merged_user_is_exported_as_the_one_that_stayed(nobody: Subjects) -> None:

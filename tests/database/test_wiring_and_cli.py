@@ -3,30 +3,30 @@
 from __future__ import annotations
 
 import json
-import os
-import subprocess
-import sys
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager
 from datetime import timedelta
 from pathlib import Path
 from typing import Any
+from uuid import UUID, uuid4
 
 import pytest
 from typer.testing import CliRunner
 
 from gatte_pipelines.cli import app
+from gatte_pipelines.database.single_flight import single_flight
 from gatte_pipelines.errors import ConfigurationError
 from gatte_pipelines.run_report import Outcome, RunReport
+from gatte_pipelines.sandbox.pipedrive import PipedriveStandIn
 from gatte_pipelines.settings import Settings
 from gatte_pipelines.wiring import OPERATIONS, Wiring
+from tests.command_line import HIDDEN, gatte
 from tests.conflicts import Desk, opened
 from tests.inbound import AS_OF, NOW, Inbound
 from tests.postgres import ID_KEY, TestDatabase
 from tests.webhooks import ANA, contact, jsonl, text_message, texts
 
 MakeDatabase = Callable[..., AbstractContextManager[TestDatabase]]
-HIDDEN = "valor-que-ninguem-pode-ver"
 
 
 @pytest.fixture
@@ -34,33 +34,11 @@ def inbound(database: TestDatabase) -> Inbound:
     return Inbound(database)
 
 
-def gatte(inbound: Inbound, *arguments: str, **environment: str) -> Any:
-    """Run the command line over the test's database; never a traceback."""
-    settings = inbound.settings
-    values = {
-        "GATTE_HOME": str(settings.home),
-        "GATTE_DATABASE_URL": settings.database_url or "",
-        "GATTE_MIGRATION_DATABASE_URL": settings.migration_database_url or "",
-        "GATTE_INBOUND_URL": settings.inbound_url,
-        "GATTE_ID_KEY": ID_KEY.decode(),
-    } | environment
-    done = subprocess.run(
-        [sys.executable, "-m", "gatte_pipelines.cli", *arguments],
-        env=dict(os.environ) | values,
-        capture_output=True,
-        text=True,
-        timeout=120,
-        check=False,
-    )
-    assert "Traceback" not in done.stderr
-    assert HIDDEN not in done.stdout + done.stderr
-    return done
-
-
 def test_the_registry_has_the_pipelines_of_this_project() -> None:
     assert set(OPERATIONS) == {
         "certificate_alerts",
         "certificate_state",
+        "crm_sync",
         "data_quality",
         "inbound_messages",
         "lgpd_retention",
@@ -336,3 +314,182 @@ def test_a_missing_mail_setting_is_named(inbound: Inbound) -> None:
 
 def test_a_command_that_does_not_exist_is_a_usage_error(inbound: Inbound) -> None:
     assert gatte(inbound, "nonsense").returncode == 2
+
+
+# --- the sync with Pipedrive ---------------------------------------------------------------------
+
+
+@pytest.fixture
+def stand_in() -> Iterator[PipedriveStandIn]:
+    with PipedriveStandIn() as started:
+        yield started
+
+
+def pipedrive(stand_in: PipedriveStandIn) -> dict[str, str]:
+    return {
+        "GATTE_PIPEDRIVE_BASE_URL": stand_in.url,
+        "GATTE_PIPEDRIVE_API_TOKEN": stand_in.token,
+    }
+
+
+def insert_lead(inbound: Inbound, name: str = "Lead Exemplo") -> str:
+    """A lead as the chatbot writes it; its id."""
+    lead_id = str(uuid4())
+    inbound.execute(
+        "insert into leads (id, name, phone, stage, source, created_at) "
+        "values (:id, :name, '+5511900001234', 'new', 'whatsapp_bot', now())",
+        id=lead_id,
+        name=name,
+    )
+    return lead_id
+
+
+def report_of(done: Any) -> RunReport:
+    assert done.returncode == 0, done.stderr
+    report = RunReport.from_json(done.stdout.splitlines()[-1])
+    report.balance()
+    return report
+
+
+def test_a_lead_is_shown_by_a_dry_run_and_created_by_a_sync_once(
+    inbound: Inbound, stand_in: PipedriveStandIn
+) -> None:
+    lead_id = insert_lead(inbound, name=HIDDEN)
+    shown = gatte(inbound, "crm", "sync", "--dry-run", **pipedrive(stand_in))
+    assert shown.returncode == 0, shown.stderr
+    for words in ("Sincronização com o CRM: simulação", "Nada foi alterado", "conflitos"):
+        assert words in shown.stdout
+    assert stand_in.leads == []
+
+    first = report_of(gatte(inbound, "crm", "sync", "--json", **pipedrive(stand_in)))
+    assert (first.received, first.inserted) == (1, 1)
+    (there,) = stand_in.leads
+    assert there["origin_id"] == lead_id
+    assert inbound.one("select crm_id from leads") == (there["id"],)
+
+    second = report_of(gatte(inbound, "crm", "sync", "--json", **pipedrive(stand_in)))
+    assert (second.inserted, second.updated) == (0, 0)
+    assert len(stand_in.leads) == 1
+
+
+def test_neither_token_nor_names_are_printed(inbound: Inbound, stand_in: PipedriveStandIn) -> None:
+    insert_lead(inbound, name=HIDDEN)
+    for arguments in (("--dry-run",), (), ("--json",)):
+        done = gatte(inbound, "crm", "sync", *arguments, **pipedrive(stand_in))
+        assert stand_in.token not in done.stdout + done.stderr
+        assert "90000" not in done.stdout + done.stderr
+
+
+def test_what_a_salesperson_enters_comes_here_only_where_it_is_wanted(
+    inbound: Inbound, stand_in: PipedriveStandIn
+) -> None:
+    person = stand_in.add_person(name="Pessoa Exemplo", phones=["+5511900005678"])
+    stand_in.add_lead(title="Pessoa Exemplo", person_id=person)
+    report_of(gatte(inbound, "crm", "sync", "--json", **pipedrive(stand_in)))
+    assert inbound.one("select count(*) from leads") == (0,)
+    wanted = pipedrive(stand_in) | {"GATTE_CRM_IMPORT": "true"}
+    since = ("--since", "2026-01-01")
+    done = report_of(gatte(inbound, "crm", "sync", *since, "--json", **wanted))
+    assert done.inserted == 1
+    assert inbound.one("select name, phone from leads") == ("Pessoa Exemplo", "+5511900005678")
+
+
+def test_only_one_way_is_only_one_way(inbound: Inbound, stand_in: PipedriveStandIn) -> None:
+    insert_lead(inbound)
+    report_of(gatte(inbound, "crm", "sync", "--direction", "pull", "--json", **pipedrive(stand_in)))
+    assert stand_in.leads == []
+
+
+def test_a_closed_gate_of_leads_stops_the_sync_and_not_the_look_at_it(
+    inbound: Inbound, stand_in: PipedriveStandIn
+) -> None:
+    insert_lead(inbound)
+    inbound.execute(
+        "insert into pipeline.gates (table_name, is_closed, reason, changed_at) "
+        "values ('leads', true, 'leads.phone_is_there', now())"
+    )
+    stopped = report_of(gatte(inbound, "crm", "sync", "--json", **pipedrive(stand_in)))
+    assert (stopped.outcome, stopped.reason) == (Outcome.SKIPPED, "gate_closed")
+    assert stand_in.leads == []
+    shown = gatte(inbound, "crm", "sync", "--dry-run", "--json", **pipedrive(stand_in))
+    assert report_of(shown).received == 1
+
+
+def test_erasures_that_are_owed_are_confirmed_by_a_sync_also_where_no_lead_changed(
+    inbound: Inbound, stand_in: PipedriveStandIn
+) -> None:
+    person = stand_in.add_person(name="Pessoa Exemplo", phones=["+5511900005678"])
+    inbound.execute(
+        "insert into pipeline.external_tasks (task_id, user_id, system, reference, state, "
+        "created_at) values (gen_random_uuid(), gen_random_uuid(), 'pipedrive', :reference, "
+        "'open', now())",
+        reference=f"person:{person}",
+    )
+    dry = gatte(inbound, "crm", "sync", "--dry-run", "--json", **pipedrive(stand_in))
+    assert report_of(dry).outcome is not Outcome.FAILED
+    assert len(stand_in.persons) == 1, "a dry run erases nobody"
+    report_of(gatte(inbound, "crm", "sync", "--json", **pipedrive(stand_in)))
+    assert stand_in.persons == []
+    assert inbound.one("select state from pipeline.external_tasks") == ("confirmed",)
+
+
+@pytest.mark.parametrize("missing", ["GATTE_PIPEDRIVE_BASE_URL", "GATTE_PIPEDRIVE_API_TOKEN"])
+def test_a_sync_without_a_setting_names_it_and_asks_nobody(
+    inbound: Inbound, stand_in: PipedriveStandIn, missing: str
+) -> None:
+    done = gatte(inbound, "crm", "sync", **pipedrive(stand_in) | {missing: ""})
+    assert (done.returncode, done.stderr) == (
+        2,
+        f"error: {missing} is not set; crm_sync needs it\n",
+    )
+    assert stand_in.exchanges == []
+
+
+def test_a_wrong_token_is_told_and_nothing_more_is_attempted(
+    inbound: Inbound, stand_in: PipedriveStandIn
+) -> None:
+    insert_lead(inbound)
+    environment = pipedrive(stand_in) | {"GATTE_PIPEDRIVE_API_TOKEN": HIDDEN}
+    done = gatte(inbound, "crm", "sync", **environment)
+    assert done.returncode == 2
+    assert "401" in done.stderr
+    assert len(stand_in.exchanges) == 1
+
+
+@pytest.mark.parametrize(
+    ("arguments", "words"),
+    [
+        (("--since", "ontem"), "since must be a date such as 2026-11-22"),
+        (("--since", "2026-11-22T10:00:00"), "since must be a date such as 2026-11-22"),
+        (("--since", "2999-01-01"), "since lies in the future"),
+        (("--approve", "nonsense"), "approve must be a UUID"),
+        (("--approve", str(UUID(int=1)), "--dry-run"), "give one of the two"),
+    ],
+)
+def test_what_a_sync_is_asked_for_is_looked_at_before_anybody_is_asked(
+    inbound: Inbound, stand_in: PipedriveStandIn, arguments: tuple[str, ...], words: str
+) -> None:
+    done = gatte(inbound, "crm", "sync", *arguments, **pipedrive(stand_in))
+    assert (done.returncode, words in done.stderr) == (2, True), done.stderr
+    assert stand_in.exchanges == []
+
+
+def test_a_plan_that_does_not_exist_is_refused(
+    inbound: Inbound, stand_in: PipedriveStandIn
+) -> None:
+    insert_lead(inbound)
+    plan = str(UUID(int=1))
+    done = gatte(inbound, "crm", "sync", "--approve", plan, **pipedrive(stand_in))
+    assert (done.returncode, f"there is no plan {plan}" in done.stderr) == (2, True)
+    assert stand_in.leads == []
+
+
+def test_a_sync_that_another_one_is_at_is_skipped(
+    inbound: Inbound, stand_in: PipedriveStandIn
+) -> None:
+    insert_lead(inbound)
+    with inbound.database.connect() as connection, single_flight(connection, "crm_sync") as free:
+        assert free
+        done = report_of(gatte(inbound, "crm", "sync", "--json", **pipedrive(stand_in)))
+    assert (done.outcome, done.reason) == (Outcome.SKIPPED, "already_running")
+    assert stand_in.leads == []

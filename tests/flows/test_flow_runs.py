@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Iterator
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
@@ -10,11 +11,18 @@ from typing import Any
 import pytest
 from sqlalchemy import text
 
+from gatte_pipelines.crm.budget import TokenLedger
+from gatte_pipelines.crm.client import PipedriveClient
+from gatte_pipelines.crm.models import LeadChanges
 from gatte_pipelines.database.engine import connect, make_engine
 from gatte_pipelines.run_report import RunReport
 from gatte_pipelines.sandbox.local_stack import LocalStack
 from gatte_pipelines.sandbox.local_stack_api import Artifact, FlowRun
-from gatte_pipelines.sandbox.local_stack_setup import lay_sample_certificates, read_contents
+from gatte_pipelines.sandbox.local_stack_setup import (
+    lay_sample_certificates,
+    lay_sample_leads,
+    read_contents,
+)
 from gatte_pipelines.sandbox.traffic import (
     WHOLE_SHARES,
     TrafficCounts,
@@ -80,9 +88,9 @@ def test_every_kind_of_record_leaves_its_rows(
     assert contents["edições"] == counts.others["edit"]
     assert contents["remoções"] == counts.others["revoke"]
     assert contents["mensagens de clientes"] >= counts.messages - counts.kinds.get("reaction", 0)
-    of_alerts = {"certificados", "avisos a clientes", "leads de renovação"}
+    of_others = {"certificados", "avisos a clientes", "leads de renovação", "leads no Pipedrive"}
     empty = {name for name, count in contents.items() if not count}
-    assert empty <= {"clientes que eram dois"} | of_alerts
+    assert empty <= {"clientes que eram dois"} | of_others
 
 
 def test_a_run_leaves_an_end_card_and_a_table_in_portuguese(
@@ -192,6 +200,63 @@ def test_alerts_from_the_form_are_a_dry_run_with_a_preview_that_names_nobody(
     assert "+55" not in preview
     (exact,) = (stack.home / "alert_previews").iterdir()
     assert "+55" in exact.read_text("utf-8")
+
+
+@pytest.fixture
+def pipedrive(stack: LocalStack) -> Iterator[PipedriveClient]:
+    """The stand-in lives in this process's stack; it is asked over its socket."""
+    settings = stack.settings
+    with PipedriveClient(
+        settings.pipedrive_base_url or "", settings.pipedrive_api_token or "", ledger=TokenLedger()
+    ) as client:
+        yield client
+
+
+def test_leads_reach_the_crm_by_a_flow_run_after_a_dry_run_that_names_nobody(
+    stack: LocalStack, loaded: tuple[FlowRun, TrafficCounts], pipedrive: PipedriveClient
+) -> None:
+    lay_sample_leads(stack.settings, print)
+    waiting = read(stack, "select id::text from leads where crm_id is null")
+    assert waiting
+
+    shown = stack.run_flow("crm_sync", {"dry_run": True})
+    assert (shown.state_name, shown.state_type) == ("Completed", "COMPLETED"), shown.message
+    assert shown.message.startswith("simulação: nada foi alterado; ")
+    found = cards(stack, shown)
+    assert "### Sincronização com o CRM: simulação" in str(found["crm-sync"].data)
+    table = str(found["crm-sync-diferencas"].data)
+    assert {"campo", "conflitos"} <= json.loads(table)[0].keys()
+    assert "Exemplo" not in table
+    assert "+55" not in table
+    assert list(pipedrive.iter_leads()) == []
+
+    run = stack.run_flow("crm_sync", {"direction": "push"})
+    assert (run.state_name, run.state_type) == ("Completed", "COMPLETED"), run.message
+    report = report_of(stack, run)
+    report.balance()
+    assert report.inserted == len(waiting)
+    there = {str(lead.id): lead.origin_id for lead in pipedrive.iter_leads()}
+    ours = dict(read(stack, "select crm_id, id::text from leads where crm_id is not null"))
+    assert there == ours
+    said = run.message + stack.api.read_logs(run.run_id)
+    assert (stack.settings.pipedrive_api_token or "") not in said
+
+    # What a salesperson changes there comes back.
+    lead = next(lead for lead in pipedrive.iter_leads() if not lead.label_ids)
+    label = next(label for label in pipedrive.read_lead_labels() if label.name == "Hot")
+    pipedrive.update_lead(lead.id, LeadChanges(label_ids=[label.id]))
+    back = stack.run_flow("crm_sync")
+    assert back.state_type == "COMPLETED", back.message
+    assert report_of(stack, back).updated == 1
+    stages = dict(read(stack, "select crm_id, stage::text from leads"))
+    assert stages[str(lead.id)] == "qualified"
+
+
+def read(stack: LocalStack, query: str) -> list[tuple[Any, ...]]:
+    """What a query gives, asked as the owner."""
+    engine = make_engine(stack.settings.migration_database_url or "")
+    with connect(engine) as connection:
+        return [tuple(row) for row in connection.execute(text(query))]
 
 
 def test_an_approved_plan_that_does_not_exist_fails_the_run(

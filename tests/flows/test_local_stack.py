@@ -31,11 +31,19 @@ from gatte_pipelines.sandbox.local_stack_processes import (
     is_group_alive,
     only_one,
 )
-from gatte_pipelines.sandbox.local_stack_setup import SAMPLE_KEPT, sample_plan
+from gatte_pipelines.sandbox.local_stack_setup import (
+    SAMPLE_KEPT,
+    prepared,
+    read_contents,
+    sample_parameters,
+    sample_plan,
+)
 from gatte_pipelines.settings import Settings
 from gatte_pipelines.wiring import Wiring
 
 pytestmark = pytest.mark.prefect
+
+LEADS_OF_THE_SAMPLE = 8
 
 
 def processes_of(home: Path) -> dict[int, str]:
@@ -185,13 +193,55 @@ def restarted(home: Path, before: StackRecord) -> bool:
     )
 
 
+def test_nobodys_crm_and_nobodys_database_is_written_to_by_a_trial(tmp_path: Path) -> None:
+    ours = Settings(home=tmp_path)
+    with_token = Settings(home=tmp_path, pipedrive_api_token="t" * 40)
+    with_database = Settings(home=tmp_path, database_url="postgresql://u@h/d")
+    with_both = Settings(
+        home=tmp_path, database_url="postgresql://u@h/d", pipedrive_api_token="t" * 40
+    )
+    assert sample_parameters("crm_sync", ours, ours) == {}
+    assert sample_parameters("crm_sync", with_token, with_token) == {"dry_run": True}
+    assert sample_parameters("crm_sync", with_both, with_both) == {"dry_run": True}
+    assert sample_parameters("crm_sync", with_database, with_database) is None
+
+
+def test_only_the_embedded_database_gets_a_stand_in_for_the_crm(tmp_path: Path) -> None:
+    """Its made-up ids would stay in a database of one's own."""
+    given = Settings(
+        home=tmp_path,
+        database_url="postgresql://u@h/d",
+        smtp_url="smtp://127.0.0.1:1",
+        whatsapp_token="t" * 40,
+    )
+    with prepared(given, print) as settings:
+        assert settings == given
+    with_token = Settings(home=tmp_path, pipedrive_api_token="t" * 40)
+    with prepared(with_token, print) as settings:
+        assert settings.pipedrive_api_token == with_token.pipedrive_api_token
+        assert settings.pipedrive_base_url is None
+
+
 @pytest.mark.long
-@pytest.mark.timeout(600)
+@pytest.mark.timeout(900)
 def test_every_flow_once_ends_well_and_leaves_nothing_running(home: Path) -> None:
     """What `make run` does."""
     lines: list[str] = []
     assert run_once(Settings(home=home), lines.append) == 0, lines
     assert processes_of(home) == {}
+    assert any(line == "running crm_sync" for line in lines)
+    # Again: the stand-in for the CRM still has what the database says is there.
+    assert run_once(Settings(home=home), lines.append) == 0, lines
+    assert processes_of(home) == {}
+    assert read_leads_in_pipedrive(home) == LEADS_OF_THE_SAMPLE
+
+
+def read_leads_in_pipedrive(home: Path) -> int:
+    with Wiring(Settings(home=home)) as wiring:
+        url = wiring.url("gatte_pipeline")
+        assert not isinstance(url, str)
+        settings = Settings(home=home, database_url=url.render_as_string(hide_password=False))
+        return read_contents(settings)["leads no Pipedrive"]
 
 
 @pytest.mark.long

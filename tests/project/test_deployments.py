@@ -61,6 +61,13 @@ DEPLOYMENTS = {
         {"dry_run": True, "channels": ["whatsapp", "email"], "approve": "", "as_of": ""},
         None,
     ),
+    "crm_sync": (
+        "flows/crm_sync.py:crm_sync",
+        "live",
+        ["*/15 * * * *"],
+        {"direction": "both", "since": "", "dry_run": False, "approve": ""},
+        None,
+    ),
     "lgpd_retention": (
         "flows/lgpd_retention.py:lgpd_retention",
         "live",

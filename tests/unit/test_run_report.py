@@ -15,6 +15,7 @@ from hypothesis import strategies as st
 
 from gatte_pipelines.errors import ImbalanceError, PermanentError
 from gatte_pipelines.run_report import (
+    _REASONS_OF_PT,
     _REASONS_PT,
     MAX_NOTES_SHOWN,
     PIPELINE_NAMES_PT,
@@ -103,6 +104,9 @@ OF_CERTIFICATES = {
     "unreachable",
     "waiting",
 }
+
+# Given by the mapping of a value, or noted in a column.
+OF_CRM = {"no_name", "too_long"}
 
 
 def _report(**values: Any) -> RunReport:
@@ -390,6 +394,77 @@ def test_an_erasure_that_only_shows_says_that_nothing_was_erased() -> None:
     assert report.counts_pt() == "5 registros: 5 seriam tratados"
 
 
+def _crm(**values: Any) -> RunReport:
+    return _report(**({"pipeline": "crm_sync", "seconds": 4.1} | values))
+
+
+def test_the_card_of_the_crm_speaks_of_leads_in_words_of_its_own() -> None:
+    report = _crm(
+        received=60,
+        inserted=12,
+        updated=40,
+        duplicate=1,
+        skipped={"archived": 3, "waiting": 1, "refused": 2, "invalid_phone": 1},
+    )
+    report.balance()
+    assert report.summary_pt().startswith(
+        "### Sincronização com o CRM: concluída\n\n"
+        "**60 leads** em 4,1 s: 12 criados, 40 atualizados, 1 inalterado, 6 não sincronizados, "
+        "1 aguarda confirmação."
+    )
+    assert report.table_rows() == [
+        {"item": "leads", "quantidade": 60},
+        {"item": "criados", "quantidade": 12},
+        {"item": "atualizados", "quantidade": 40},
+        {"item": "inalterados", "quantidade": 1},
+        {
+            "item": "não sincronizados: arquivado no Pipedrive, onde não pode ser alterado",
+            "quantidade": 3,
+        },
+        {"item": "não sincronizados: telefone impossível", "quantidade": 1},
+        {"item": "não sincronizados: o Pipedrive não aceita a gravação", "quantidade": 2},
+        {
+            "item": "não sincronizados: não se sabe ainda se uma gravação no Pipedrive teve efeito",
+            "quantidade": 1,
+        },
+    ]
+
+
+def test_a_dry_run_of_the_crm_changed_nothing_on_either_side_and_says_where_to_look() -> None:
+    card = _crm(received=41, skipped={"dry_run": 41}, reason="dry_run").summary_pt()
+    assert card.startswith("### Sincronização com o CRM: simulação\n\n**Nada foi alterado, nem")
+    assert "*diferencas*" in card
+    assert "`dry_run` desligado" in card
+    assert "41 seriam atualizados" in card
+
+
+def test_a_plan_of_the_crm_says_how_it_is_approved_and_that_everything_waits() -> None:
+    card = _crm(
+        received=900,
+        skipped={"many_changes": 900},
+        outcome=Outcome.NEEDS_APPROVAL,
+        reason="many_changes",
+        notes=["plano 123, válido por 7 dias"],
+    ).summary_pt()
+    assert "Motivo: são mudanças demais para fazer de uma vez sem aprovação." in card
+    assert "`approve`; até lá nenhum lead é sincronizado" in card
+    assert "apagar" not in card
+
+
+def test_a_sync_that_ran_out_of_tokens_reads_as_interrupted_with_what_it_did() -> None:
+    report = _crm(received=3, updated=3, outcome=Outcome.SKIPPED, reason="budget")
+    card = report.summary_pt()
+    assert card.startswith("### Sincronização com o CRM: interrompida\n\nMotivo: acabou a parte")
+    assert "3 atualizados" in card
+
+
+def test_a_reason_means_in_a_pipeline_what_it_means_there() -> None:
+    assert reason_pt("refused") == "o servidor recusou a mensagem"
+    assert reason_pt("refused", "certificate_alerts") == "o servidor recusou a mensagem"
+    assert reason_pt("refused", "crm_sync") == "o Pipedrive não aceita a gravação"
+    assert reason_pt("invalid_phone", "crm_sync") == "telefone impossível"
+
+
 def _alerts(**values: Any) -> RunReport:
     return _report(**({"pipeline": "certificate_alerts", "seconds": 3.2} | values))
 
@@ -475,6 +550,8 @@ def test_the_pipelines_of_today_have_portuguese_names() -> None:
         "lgpd_subject_request",
         "certificate_alerts",
         "certificate_state",
+        "crm_sync",
+        "data_quality",
         "nightly",
     }
 
@@ -501,7 +578,10 @@ def test_every_reason_that_the_code_can_give_has_words_in_portuguese_and_no_othe
     assert {"group", "past_retention"} <= found.skipped
     assert {"unknown_user", "malformed_json", "too_long"} <= found.quarantined
     assert found.of_files == {"line_too_long", "not_gzip", "truncated_gzip"}
-    assert found.all <= set(_REASONS_PT)
+    of_one_pipeline = {reason for words in _REASONS_OF_PT.values() for reason in words}
+    assert found.all <= set(_REASONS_PT) | of_one_pipeline
+    assert _REASONS_OF_PT.keys() == {"crm_sync"}
+    assert of_one_pipeline <= found.all | OF_CRM
     assert set(_REASONS_PT) - found.all <= OF_PRIVACY | OF_CERTIFICATES | OF_QUALITY
 
 

@@ -27,6 +27,7 @@ def test_without_any_variable_the_defaults_of_the_design_hold() -> None:
     assert (settings.id_key, settings.smtp_url, settings.staff_email) == (None, None, None)
     assert (settings.inbound_archive_days, settings.backup_days) == (None, None)
     assert settings.outside_ledger_url == str(Path(".gatte") / "ledger")
+    assert not settings.crm_import, "what a salesperson enters there stays there"
 
 
 def test_every_variable_reaches_its_field() -> None:
@@ -45,6 +46,7 @@ def test_every_variable_reaches_its_field() -> None:
         GATTE_LEDGER_URL="file:///srv/ledger",
         GATTE_PIPEDRIVE_BASE_URL="https://company.pipedrive.com",
         GATTE_PIPEDRIVE_API_TOKEN="t" * 40,
+        GATTE_CRM_IMPORT="true",
         GATTE_SMTP_URL="smtp://user:segredo@mail:587",
         GATTE_STAFF_EMAIL="equipe@example.com",
     )
@@ -63,6 +65,7 @@ def test_every_variable_reaches_its_field() -> None:
         ledger_url="file:///srv/ledger",
         pipedrive_base_url="https://company.pipedrive.com",
         pipedrive_api_token="t" * 40,
+        crm_import=True,
         smtp_url="smtp://user:segredo@mail:587",
         staff_email="equipe@example.com",
     )
@@ -110,6 +113,19 @@ def test_a_key_of_another_length_is_refused_without_showing_it(key: str) -> None
 def test_a_number_that_is_none_is_refused_by_its_name(name: str, value: str) -> None:
     with pytest.raises(ConfigurationError, match=f"{name} must be a whole number above 0"):
         _read(**{name: value})
+
+
+@pytest.mark.parametrize(
+    ("text", "means"), [("true", True), ("True", True), ("false", False), ("FALSE", False)]
+)
+def test_a_switch_is_true_or_false_however_it_is_capitalised(text: str, means: bool) -> None:
+    assert _read(GATTE_CRM_IMPORT=text).crm_import is means
+
+
+@pytest.mark.parametrize("text", ["1", "sim", "yes", "on", "t", "truefalse"])
+def test_a_switch_that_says_anything_else_is_refused_by_its_name(text: str) -> None:
+    with pytest.raises(ConfigurationError, match="GATTE_CRM_IMPORT must be true or false"):
+        _read(GATTE_CRM_IMPORT=text)
 
 
 @pytest.mark.parametrize(

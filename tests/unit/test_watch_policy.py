@@ -94,11 +94,25 @@ def test_a_plan_that_waits_is_told_with_its_reason_in_portuguese() -> None:
     assert notice.text.endswith("UTC: a política de retenção mudou desde a última execução")
 
 
+def test_a_pipeline_that_asks_every_quarter_of_an_hour_is_told_once_a_day() -> None:
+    asking = [
+        run(run_id=f"r{n}", pipeline="crm_sync", outcome="needs_approval", reason="many_changes")
+        for n in range(3)
+    ]
+    (notice,) = notices(runs=asking)
+    assert notice.key == "needs_approval:crm_sync:many_changes:2026-03-02"
+    assert "são mudanças demais" in notice.text
+    next_day = run(
+        pipeline="crm_sync", outcome="needs_approval", started_at=AS_OF + timedelta(days=1)
+    )
+    assert len(notices(runs=[*asking, next_day])) == 2
+
+
 def test_staleness_is_one_notice_for_as_long_as_no_run_succeeds() -> None:
     since = AS_OF - timedelta(hours=3)
     times = [AS_OF, AS_OF + timedelta(hours=1)]
     good = dict.fromkeys(STALE_AFTER, since)
-    assert len({n.key for at in times for n in notices(as_of=at, last_good=good)}) == 2
+    assert len({n.key for at in times for n in notices(as_of=at, last_good=good)}) == 3
 
 
 def test_a_pipeline_that_never_ran_is_stale_since_the_first_run_of_all() -> None:

@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 from rich.table import Table
 
-from gatte_pipelines.cli import certificates, conflicts, lgpd, quality
+from gatte_pipelines.cli import certificates, conflicts, crm, lgpd, quality
 from gatte_pipelines.cli.console import (
     AsJson,
     AsOf,
@@ -27,6 +27,7 @@ from gatte_pipelines.cli.console import (
     print_report,
     wired,
 )
+from gatte_pipelines.cli.doctor import doctor
 from gatte_pipelines.errors import ConfigurationError
 from gatte_pipelines.logging_setup import install_log_redaction
 from gatte_pipelines.run_report import reason_pt
@@ -55,6 +56,8 @@ app.add_typer(lgpd.app, name="lgpd")
 app.add_typer(certificates.app, name="certificates")
 app.add_typer(quality.app, name="quality")
 app.add_typer(conflicts.app, name="conflicts")
+app.add_typer(crm.app, name="crm")
+app.command("doctor")(doctor)
 app.add_typer(_sandbox, name="sandbox")
 
 

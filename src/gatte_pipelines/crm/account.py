@@ -15,7 +15,7 @@ from uuid import UUID
 
 from psycopg.types.json import Jsonb
 
-from gatte_pipelines.crm.company import Account
+from gatte_pipelines.crm.company import SYSTEM, Account
 from gatte_pipelines.crm.failures import RefusedError
 from gatte_pipelines.crm.policy import CrmPolicy, StagePolicy, plain_name
 from gatte_pipelines.database.statements import read_statements
@@ -29,7 +29,6 @@ if TYPE_CHECKING:
 
 __all__ = [
     "FRESH_FOR",
-    "SYSTEM",
     "Account",
     "is_stale",
     "load_account",
@@ -37,7 +36,6 @@ __all__ = [
     "store_account",
 ]
 
-SYSTEM: Final = "pipedrive"
 FRESH_FOR: Final = timedelta(hours=24)
 """How long names are believed; whoever renames a label or stage is told after it at the latest."""
 
@@ -98,6 +96,7 @@ def read_account(
         company_id=me.company_id,
         policy_fingerprint=policy.fingerprint,
         read_at=now,
+        token_mark=client.token_mark,
     )
     return account, notes
 
@@ -119,6 +118,7 @@ def load_account(cursor: psycopg.Cursor[Any]) -> Account | None:
         company_id=contents["company_id"],
         policy_fingerprint=contents["policy_fingerprint"],
         read_at=read_at,
+        token_mark=contents.get("token_mark", ""),
     )
 
 
@@ -130,6 +130,7 @@ def store_account(cursor: psycopg.Cursor[Any], account: Account) -> None:
         "external_key": account.external_key,
         "company_id": account.company_id,
         "policy_fingerprint": account.policy_fingerprint,
+        "token_mark": account.token_mark,
     }
     cursor.execute(
         _SQL["write_account"],
@@ -137,10 +138,15 @@ def store_account(cursor: psycopg.Cursor[Any], account: Account) -> None:
     )
 
 
-def is_stale(account: Account | None, policy: CrmPolicy, now: datetime) -> bool:
-    """Whether the account must be read anew: never read, a day old, or another policy since."""
+def is_stale(account: Account | None, policy: CrmPolicy, now: datetime, *, token_mark: str) -> bool:
+    """Whether the account must be read anew.
+
+    It was never read, or a day ago, or with another policy; or with another token, by which nobody
+    knows whose company answers.
+    """
     return (
         account is None
+        or account.token_mark != token_mark
         or account.policy_fingerprint != policy.fingerprint
         or now - account.read_at >= FRESH_FOR
     )

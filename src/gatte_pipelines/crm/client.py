@@ -9,6 +9,7 @@ only; all else is v2, whose v1 forms are out of support.
 
 from __future__ import annotations
 
+import hashlib
 import re
 import time
 from collections.abc import Callable, Iterable, Iterator, Mapping
@@ -65,6 +66,10 @@ class PipedriveClient:
     - ``UnreadableAnswerError``: a read that cannot be used;
     - ``AmbiguousError``: a write whose end nobody knows. Look for its effect before another one.
 
+    Attributes:
+        ledger: Counts the tokens of the day.
+        token_mark: Tells one token from another, and nothing of either.
+
     Args:
         base_url: The host: ``https://company.pipedrive.com``. Plain ``http`` only to this machine
             itself, since the token goes along.
@@ -99,6 +104,7 @@ class PipedriveClient:
         if not 1 <= page_size <= ep.MAX_PAGE or max_pages < 1:
             raise ValueError(f"a page has 1 to {ep.MAX_PAGE} records")
         register_secret(token)
+        self.token_mark = hashlib.sha256(token.encode()).hexdigest()[:16]
         self.ledger = ledger
         self._page_size = page_size
         self._max_pages = max_pages

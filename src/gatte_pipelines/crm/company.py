@@ -8,7 +8,11 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import datetime
+from typing import Final
 from uuid import UUID
+
+SYSTEM: Final = "pipedrive"
+"""What this system is called in the tables that all syncs share."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -23,6 +27,7 @@ class Account:
         company_id: Of the company.
         policy_fingerprint: Of the policy that these names were checked against.
         read_at: When.
+        token_mark: Of the token that it was read with; another one may be another company's.
     """
 
     labels: Mapping[UUID, str]
@@ -31,3 +36,4 @@ class Account:
     company_id: int
     policy_fingerprint: str
     read_at: datetime
+    token_mark: str = ""

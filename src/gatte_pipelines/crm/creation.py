@@ -11,9 +11,10 @@ from uuid import UUID, uuid4
 
 from gatte_pipelines.crm import mapping
 from gatte_pipelines.crm import models as m
+from gatte_pipelines.crm.company import SYSTEM
 from gatte_pipelines.crm.exchange import Direction, Exchange, Outcome
 from gatte_pipelines.crm.failures import RefusedError
-from gatte_pipelines.crm.links import SYSTEM, KnownLead
+from gatte_pipelines.crm.links import KnownLead
 from gatte_pipelines.crm.mapping import LocalLead
 from gatte_pipelines.crm.outgoing import (
     Outgoing,
@@ -84,11 +85,11 @@ class Creation:
             organization = self.outgoing.organization_of(known, company)
             changes.organizations[organization.id] = organization
             organization_id = organization.id
-        if person_id is None:
-            person = self.outgoing.person_of(known, org_id=organization_id)
-            changes.persons[person.id] = person
-            person_id = person.id
         try:
+            if person_id is None:
+                person = self.outgoing.person_of(known, org_id=organization_id)
+                changes.persons[person.id] = person
+                person_id = person.id
             return self.outgoing.lead_of(
                 known, person_id=person_id, organization_id=organization_id
             )
@@ -99,11 +100,14 @@ class Creation:
         session.tell("made_again")
         raise WaitingError
 
-    def _forget_missing(self, lead_id: UUID, person_id: int, organization_id: int | None) -> bool:
+    def _forget_missing(
+        self, lead_id: UUID, person_id: int | None, organization_id: int | None
+    ) -> bool:
         session = self._session
-        person = session.client.get_person(person_id)
-        is_person_gone = person is None or person.is_deleted
-        is_organization_gone = False
+        is_person_gone = is_organization_gone = False
+        if person_id is not None:
+            person = session.client.get_person(person_id)
+            is_person_gone = person is None or person.is_deleted
         if organization_id is not None:
             organization = session.client.get_organization(organization_id)
             is_organization_gone = organization is None or organization.is_deleted

@@ -17,6 +17,7 @@ from uuid import UUID
 
 from gatte_pipelines.crm import models as m
 from gatte_pipelines.crm.budget import DailyBudgetSpent
+from gatte_pipelines.crm.company import SYSTEM
 from gatte_pipelines.crm.failures import AccessRefusedError, BlockedError, RefusedError
 from gatte_pipelines.database.statements import read_statements
 from gatte_pipelines.errors import ConfigurationError, GatteError, RetryableError
@@ -28,8 +29,6 @@ if TYPE_CHECKING:
 
 _SQL = read_statements(Path(__file__).with_name("erasure.sql"))
 
-SYSTEM = "pipedrive"
-"""As tables and reports call it."""
 ANONYMOUS_TITLE = "Negócio anonimizado"
 """What a deal is called whose person was erased: the deal is revenue of GATTE's and stays."""
 

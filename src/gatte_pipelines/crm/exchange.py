@@ -19,8 +19,9 @@ from msgspec import UNSET
 
 from gatte_pipelines.crm import mapping
 from gatte_pipelines.crm import models as m
+from gatte_pipelines.crm.company import SYSTEM
 from gatte_pipelines.crm.failures import RecordMissingError
-from gatte_pipelines.crm.links import FIELDS, SYSTEM, KnownLead, Link
+from gatte_pipelines.crm.links import FIELDS, KnownLead, Link
 from gatte_pipelines.crm.outgoing import Outgoing, WaitingError, link_case
 from gatte_pipelines.crm.pull import Changes
 from gatte_pipelines.crm.session import Session
@@ -154,9 +155,9 @@ class Exchange:
             return remote
         if remote.case is not None:
             self._read_case_fields(known, remote, changes)
-        self._read_person(
-            known, remote, changes if is_usable else Changes(), is_needed=is_changed_here
-        )
+        # While it was archived, what its person became was not read.
+        is_needed = is_changed_here or (remote.case is not None and link.is_archived)
+        self._read_person(known, remote, changes if is_usable else Changes(), is_needed=is_needed)
         return remote
 
     def _read_case(self, link: Link, converted: m.Deal | None) -> m.Lead | m.Deal | None:
@@ -183,7 +184,6 @@ class Exchange:
             stage = mapping.stage_of_deal(case, account, stages)
             if stage is None:
                 remote.left_alone["stage"] = "unknown_stage"
-                self._session.tell("unknown_stage")
             else:
                 remote.theirs["stage"] = stage
             remote.person_id, remote.organization_id = case.person_id, case.org_id
@@ -192,7 +192,11 @@ class Exchange:
             remote.theirs["stage"] = mapping.stage_of_lead(case, account, stages)
             remote.person_id, remote.organization_id = case.person_id, case.organization_id
         organization_id = remote.organization_id
-        is_known = organization_id == link.organization_id and link.agreed is not None
+        is_known = (
+            organization_id == link.organization_id
+            and link.agreed is not None
+            and not link.is_archived
+        )
         if organization_id is None:
             remote.theirs["company"] = None
         elif is_known and organization_id not in changes.organizations:
@@ -362,6 +366,8 @@ class Exchange:
                 session.links.set_archived(cursor, lead_id, is_archived=True)
                 return Outcome(reason="archived")
             decision = self.decide(known, remote)
+            for reason in remote.left_alone.values():
+                session.tell(f"left_{reason}")
             self._write_here(cursor, known, remote, decision)
         carried = self._write_there(known, remote, decision)
         return Outcome(
@@ -403,8 +409,12 @@ class Exchange:
             and self.direction is not Direction.PUSH
         ):
             session.links.set_organization(cursor, lead_id, remote.organization_id, is_ours=False)
-        if decision.settled:
-            is_whole = decision.is_complete and not decision.there
+        is_whole = decision.is_complete and not decision.there
+        is_new = link.agreed is None or any(
+            text != link.agreed[name] for name, text in decision.settled.items()
+        )
+        # What both agreed on already is not written again: a list shows the same change for long.
+        if decision.settled and is_new:
             session.links.set_agreed(cursor, lead_id, decision.settled, is_whole=is_whole)
 
     def _write_there(

@@ -23,8 +23,6 @@ from gatte_pipelines.database.statements import read_statements
 if TYPE_CHECKING:
     import psycopg
 
-SYSTEM = "pipedrive"
-"""What this system is called in the tables that all syncs share."""
 FIELDS = ("name", "phone", "email", "company", "stage")
 """What both systems hold of a lead."""
 

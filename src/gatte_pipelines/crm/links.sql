@@ -35,7 +35,8 @@ where
 order by l.created_at, l.id;
 
 -- name: find_unlinked
--- What somebody else linked: a database of before this sync.
+-- What somebody else linked: a database of before this sync. An id that another lead has by now was
+-- told of when it was found.
 select
     l.id,
     l.crm_id
@@ -47,6 +48,12 @@ where
     and not exists (
         select from pipeline.anonymized_rows as z
         where z.table_name = 'leads' and z.row_id = l.id
+    )
+    and not exists (
+        select from pipeline.crm_links as o
+        where
+            o.lead_id <> l.id
+            and l.crm_id = coalesce(o.deal_id::text, o.remote_lead_id::text)
     )
 order by l.created_at, l.id
 limit %(batch)s;

@@ -15,6 +15,7 @@ from uuid import UUID
 
 from psycopg.rows import dict_row
 
+from gatte_pipelines.crm.company import SYSTEM
 from gatte_pipelines.database.client_locks import share_lock
 from gatte_pipelines.database.statements import read_statements
 from gatte_pipelines.errors import ConfigurationError
@@ -26,8 +27,6 @@ if TYPE_CHECKING:
 
 _SQL = read_statements(Path(__file__).with_name("merging.sql"))
 
-SYSTEM = "pipedrive"
-"""What this system is called in the tables that all syncs share."""
 UNDO_DAYS = 30
 """For how long a merge can be undone (design: as merges of users)."""
 

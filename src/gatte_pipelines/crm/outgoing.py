@@ -18,9 +18,10 @@ from uuid import UUID
 from gatte_pipelines.crm import mapping
 from gatte_pipelines.crm import models as m
 from gatte_pipelines.crm.budget import DailyBudgetSpent
+from gatte_pipelines.crm.company import SYSTEM
 from gatte_pipelines.crm.erasure import plan_orphan
 from gatte_pipelines.crm.failures import AccessRefusedError, BlockedError, RefusedError
-from gatte_pipelines.crm.links import CLOCK_SKEW, SYSTEM, KnownLead
+from gatte_pipelines.crm.links import CLOCK_SKEW, KnownLead
 from gatte_pipelines.errors import RetryableError
 from gatte_pipelines.http import AmbiguousError
 from gatte_pipelines.sync import outbox

@@ -76,8 +76,11 @@ def reconcile(session: Session, changes: Changes) -> Reconciled:
         # Names of organizations are in no other list; the first time all of them.
         since = None if mark is None else datetime.fromisoformat(mark) - OVERLAP
         take_organizations(session, changes, client.iter_organizations(updated_since=since))
+    missing -= changes.leads.keys() | changes.deals.keys() | changes.adopted.keys()
+    # That its person is there says nothing of the lead: it is to be read.
+    changes.touched -= missing
     return Reconciled(
-        missing=frozenset(missing) - changes.lead_ids - changes.adopted.keys(),
+        missing=frozenset(missing),
         tokens=client.ledger.spent - spent,
         mark=session.now.isoformat(),
     )

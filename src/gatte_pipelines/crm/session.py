@@ -20,8 +20,9 @@ from gatte_pipelines.crm.account import (
     store_account,
 )
 from gatte_pipelines.crm.client import PipedriveClient
+from gatte_pipelines.crm.company import SYSTEM
 from gatte_pipelines.crm.erasure import PendingErasures, pending_references
-from gatte_pipelines.crm.links import SYSTEM, Links
+from gatte_pipelines.crm.links import Links
 from gatte_pipelines.crm.policy import CrmPolicy
 from gatte_pipelines.crm.tokens import store_ledger
 from gatte_pipelines.sync import outbox
@@ -88,7 +89,8 @@ class Session:
             for intent in outbox.read_open(cursor, SYSTEM):
                 self._intents.setdefault(intent.local_id, {})[intent.action] = intent
             self.pending = pending_references(cursor)
-        if self._account is None or is_stale(self._account, self.policy, self.now):
+        mark = self.client.token_mark
+        if is_stale(self._account, self.policy, self.now, token_mark=mark):
             self.reread_account(creates=creates)
 
     def reread_account(self, *, creates: bool = True) -> None:

@@ -77,7 +77,14 @@ _LABELS_PT = {
 }
 _SENTENCES_PT = {
     "ambiguous_person": "pessoas com o mesmo telefone ou e-mail no Pipedrive; usada a mais antiga",
-    "unknown_stage": "negócios em uma etapa que config/crm_stages.yaml não conhece; etapa mantida",
+    "left_unknown_stage": (
+        "negócios em uma etapa que config/crm_stages.yaml não conhece; etapa mantida"
+    ),
+    "left_no_person": "campos de contato de leads sem pessoa no Pipedrive; mantidos aqui",
+    "left_invalid_phone": "telefones no Pipedrive que não servem; mantidos como estão",
+    "left_invalid_email": "e-mails no Pipedrive que não servem; mantidos como estão",
+    "left_too_long": "valores do Pipedrive que não cabem na coluna; mantidos como estão",
+    "left_nul_character": "valores do Pipedrive com um caractere nulo; mantidos como estão",
     "unknown_lead": "registros no Pipedrive com o id de um lead que não existe aqui",
     "copy_there": "cópias de um lead no Pipedrive; mantida a ligação com o original",
     "same_crm_id": "leads com o crm_id de outro lead; não foram ligados",

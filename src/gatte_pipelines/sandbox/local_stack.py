@@ -40,6 +40,7 @@ from gatte_pipelines.sandbox.local_stack_processes import (
 from gatte_pipelines.sandbox.local_stack_setup import (
     lay_sample_certificates,
     lay_sample_input,
+    lay_sample_leads,
     prepared,
     read_contents,
     read_waiting_plan,
@@ -90,6 +91,7 @@ FLOWS = (
     "session_context_expiry",
     "quarantine_replay",
     "certificate_alerts",
+    "crm_sync",
     "lgpd_retention",
     "lgpd_subject_request",
     "data_quality",
@@ -478,6 +480,7 @@ def run_once(settings: Settings, echo: Echo) -> int:
             rows.append((run, stack.api.read_report(run.run_id), name))
             if name == "inbound_messages" and settings.is_embedded:
                 lay_sample_certificates(stack.settings, echo)
+                lay_sample_leads(stack.settings, echo)
             if run.state_name == "NeedsApproval" and settings.is_embedded:
                 # The first run on a database asks; the person at this terminal says yes.
                 echo(f"approving what {name} asks for")

@@ -8,7 +8,7 @@ from __future__ import annotations
 import dataclasses
 import shutil
 from collections.abc import Callable, Iterator
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack, contextmanager, suppress
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -20,12 +20,15 @@ from gatte_pipelines.certificates.policy import is_open
 from gatte_pipelines.certificates.policy_file import read_alert_policy
 from gatte_pipelines.database import embedded, migrate, roles
 from gatte_pipelines.database.engine import make_engine
+from gatte_pipelines.errors import GatteError
 from gatte_pipelines.landing import SUFFIXES, LandingZone
+from gatte_pipelines.sandbox.pipedrive import PipedriveStandIn
+from gatte_pipelines.sandbox.pipedrive_account import DEFAULT_LABELS, DEFAULT_PIPELINES
 from gatte_pipelines.sandbox.smtp import SmtpStandIn
 from gatte_pipelines.sandbox.traffic import WHOLE_SHARES, TrafficPlan, write_traffic
 from gatte_pipelines.sandbox.whatsapp import PHONE_NUMBER_ID, WhatsAppStandIn
 from gatte_pipelines.settings import PREFIX, Settings
-from gatte_pipelines.wiring import ALERT_POLICY, embedded_id_key
+from gatte_pipelines.wiring import ALERT_POLICY, Wiring, embedded_id_key
 
 if TYPE_CHECKING:
     from sqlalchemy import URL
@@ -39,6 +42,7 @@ SAMPLE_NAME = "sample_traffic.jsonl"
 # 90 days would create nothing.
 SAMPLE_KEPT = timedelta(days=45)
 STAND_IN_RECIPIENT = "equipe@gatte.example"
+PIPEDRIVE_MEMORY = "pipedrive_stand_in.json"
 
 
 def settings_variables(settings: Settings) -> dict[str, str]:
@@ -62,12 +66,14 @@ def _to_text(value: object) -> str:
 def prepared(settings: Settings, echo: Callable[[str], None]) -> Iterator[Settings]:
     """Start what the operations need and is not given: database, mailbox, landing zone.
 
-    A database named by URL is left as it is: migrating it is a decision (``gatte db migrate``).
+    A database named by URL is left as it is: migrating it is a decision (``gatte db migrate``). Nor
+    does it get a stand-in for the CRM, whose made-up ids would stay in it.
 
     Yields:
         The settings with which flow runs reach it all.
     """
     with ExitStack() as resources:
+        has_own_database = not settings.is_embedded
         if settings.is_embedded:
             echo("starting the embedded PostgreSQL")
             server = resources.enter_context(embedded.start(settings.home))
@@ -104,7 +110,32 @@ def prepared(settings: Settings, echo: Callable[[str], None]) -> Iterator[Settin
                 whatsapp_phone_number_id=PHONE_NUMBER_ID,
                 whatsapp_token=whatsapp.token,
             )
+        if settings.pipedrive_api_token is None and not has_own_database:
+            pipedrive = resources.enter_context(_pipedrive(settings))
+            settings = dataclasses.replace(
+                settings, pipedrive_base_url=pipedrive.url, pipedrive_api_token=pipedrive.token
+            )
         yield settings
+
+
+def _pipedrive(settings: Settings) -> PipedriveStandIn:
+    """A company that has the labels and stages that the configuration names."""
+    labels, pipelines = dict(DEFAULT_LABELS), {**DEFAULT_PIPELINES}
+    # A configuration that cannot be read is told by the sync itself; nothing else needs it.
+    with suppress(GatteError):
+        policy = Wiring.from_settings(settings).crm_policy
+        labels |= {label.name: "green" for label in policy.stages.labels}
+        for stage in policy.stages.deal_stages:
+            names = pipelines.get(stage.pipeline, ())
+            if stage.name not in names:
+                pipelines[stage.pipeline] = (*names, stage.name)
+    landing = None if settings.inbound_url else Path(settings.landing_url)
+    return PipedriveStandIn(
+        landing,
+        labels=labels,
+        pipelines=pipelines,
+        memory=settings.home / PIPEDRIVE_MEMORY,
+    )
 
 
 def _text(url: URL) -> str:
@@ -174,6 +205,11 @@ def sample_parameters(name: str, given: Settings, prepared: Settings) -> dict[st
     if name == "certificate_alerts":
         # Nobody's clients are written to by a trial; those of the sample by day alone.
         return {"dry_run": not (given.is_embedded and _is_open(prepared))}
+    if name == "crm_sync":
+        if given.is_embedded and given.pipedrive_api_token is None:
+            return {}
+        # Made-up leads have no place in somebody's CRM, nor a trial's changes in a database.
+        return {"dry_run": True} if given.pipedrive_api_token else None
     if name == "lgpd_subject_request":
         user_id = _read_sample_user(prepared) if given.is_embedded else None
         return None if user_id is None else {"kind": "export", "user_id": user_id}
@@ -307,6 +343,70 @@ select gen_random_uuid(), id, :user_id, cast(:type as certificate_type),
 from (select id from kept union all select id from made) as s
 """
 
+# Made up. Two of them are one person's: the CRM gets two leads of one person.
+_SAMPLE_LEADS: tuple[dict[str, Any], ...] = (
+    {"name": "Ana Exemplo", "interest": "LC Web Profissional", "company": "Padaria Exemplo"},
+    {"name": "Ana Exemplo", "interest": "e-CNPJ", "company": "Padaria Exemplo", "user": 0},
+    {"name": "Bruno Exemplo", "interest": "e-CPF", "source": "indicacao"},
+    {"name": "Clara Exemplo", "interest": "LC Web Essencial", "notes": "Prefere ligação à tarde."},
+    {"name": "Davi Exemplo", "interest": "e-CNPJ", "company": "Oficina Exemplo", "source": "site"},
+    {"name": "Elisa Exemplo", "interest": "LC Web Enterprise", "company": "Clínica Exemplo"},
+    {"name": "Fábio Exemplo", "interest": "e-NFe", "stage": "contacted"},
+    {"name": "Gabi Exemplo", "interest": "e-CT", "company": "Frete Exemplo", "stage": "qualified"},
+)
+
+_SAMPLE_LEAD = """
+insert into leads (
+    id, user_id, name, company, phone, email, interest, stage, source, notes, created_at
+)
+select gen_random_uuid(), u.id, :name, :company, u.phone, :email, :interest,
+    cast(:stage as lead_stage), :source, :notes, now() - :number * interval '1 hour'
+from users as u
+where u.id = :user_id
+"""
+
+
+def lay_sample_leads(settings: Settings, echo: Callable[[str], None]) -> None:
+    """Give sample clients leads, as the chatbot would have written them.
+
+    Only into the embedded database of a home without any of the chatbot's; fewer than a sync of
+    them would have to be approved for.
+
+    Args:
+        settings: As prepared, with the owner's URL.
+        echo: Told what was laid.
+    """
+    engine = make_engine(settings.migration_database_url or "")
+    with engine.begin() as connection:
+        if connection.scalar(
+            text("select exists (select from leads where source <> 'certificado_vencendo')")
+        ):
+            return
+        users = connection.scalars(
+            text("select id from users where phone like '+%' order by id limit :wanted"),
+            {"wanted": len(_SAMPLE_LEADS)},
+        ).all()
+        laid = 0
+        for number, (_, lead) in enumerate(zip(users, _SAMPLE_LEADS, strict=False)):
+            user = lead.get("user", number)
+            connection.execute(
+                text(_SAMPLE_LEAD),
+                {
+                    "user_id": users[user],
+                    "name": lead["name"],
+                    "company": lead.get("company"),
+                    "email": f"lead{user}@example.com" if user % 2 == 0 else None,
+                    "interest": lead["interest"],
+                    "stage": lead.get("stage", "new"),
+                    "source": lead.get("source", "whatsapp_bot"),
+                    "notes": lead.get("notes"),
+                    "number": number,
+                },
+            )
+            laid += 1
+    echo(f"sample leads: {laid}")
+
+
 # What `make run` shows of the database, in its order.
 _CONTENTS = {
     "clientes": "select count(*) from users",
@@ -330,6 +430,7 @@ _CONTENTS = {
         "select count(*) from pipeline.alert_messages where audience = 'client' "
         "and state in ('accepted', 'delivered', 'read')"
     ),
+    "leads no Pipedrive": "select count(*) from leads where crm_id is not null",
     "leads de renovação": "select count(*) from leads where source = 'certificado_vencendo'",
     "em quarentena": "select count(*) from pipeline.quarantine",
 }

@@ -21,6 +21,7 @@ from typing import Any
 from urllib.parse import parse_qsl, unquote, urlsplit
 from uuid import uuid4
 
+from gatte_pipelines.sandbox import pipedrive_memory
 from gatte_pipelines.sandbox.loopback import LoopbackServer
 from gatte_pipelines.sandbox.pipedrive_account import (
     DEFAULT_LABELS,
@@ -112,6 +113,7 @@ class PipedriveStandIn(LoopbackServer):
         pipelines: Names of stages by the name of their pipeline.
         search_lag: How long it takes until a search finds what was written.
         daily_budget: Tokens of a day.
+        memory: File in which what was written through the API outlives this process.
     """
 
     def __init__(
@@ -126,6 +128,7 @@ class PipedriveStandIn(LoopbackServer):
         pipelines: Mapping[str, Iterable[str]] = DEFAULT_PIPELINES,
         search_lag: timedelta = timedelta(0),
         daily_budget: int = 30_000,
+        memory: Path | None = None,
     ) -> None:
         super().__init__("pipedrive-stand-in", port, _handler_of(self))
         self._landing = landing
@@ -133,6 +136,9 @@ class PipedriveStandIn(LoopbackServer):
         self._now = now
         self.account = Account(now, labels=labels, pipelines=pipelines, search_lag=search_lag)
         self.account.tell = self._tell
+        self._memory = memory
+        if memory is not None:
+            pipedrive_memory.load(self.account, memory)
         self.limits = Limits(now, daily_budget=daily_budget, monotonic=monotonic)
         self.api = PipedriveApi(self.account)
         self.after_effect: Callable[[str, str], None] | None = None
@@ -414,6 +420,8 @@ class PipedriveStandIn(LoopbackServer):
                 request = Request(ids=ids, query=known, body=body)
                 self.api.has_stuck_pages = fault is PipedriveFault.STUCK_PAGES
                 reply = route.answer(self.api, request)
+                if self._memory is not None and method != "GET":
+                    pipedrive_memory.save(self.account, self._memory)
             except RefusedError as refused:
                 reply = error_reply(refused)
         if self.after_effect is not None:

@@ -10,10 +10,10 @@ import copy
 import secrets
 import threading
 from collections.abc import Callable, Iterable, Mapping
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from datetime import datetime, timedelta
 from typing import Any, Final
-from uuid import uuid4
+from uuid import NAMESPACE_URL, uuid4, uuid5
 
 from gatte_pipelines.sandbox.pipedrive_bodies import CustomField, RefusedError, Row
 from gatte_pipelines.sandbox.pipedrive_rows import (
@@ -125,7 +125,10 @@ class Account:
     def add_label(self, name: str, color: str) -> str:
         """Add a lead label and give its id."""
         with self.lock:
-            label_id, at = str(uuid4()), self.now()
+            # The same in another process: what was remembered names labels by their ids.
+            label_id, at = str(uuid5(NAMESPACE_URL, f"label:{name}")), self.now()
+            if label_id in self.labels:
+                label_id = str(uuid4())
             self.labels[label_id] = {
                 "id": label_id,
                 "name": name,
@@ -200,6 +203,44 @@ class Account:
         )
         self.fields[kind][code] = added
         return added
+
+    # -- what outlives the process
+
+    def snapshot(self) -> dict[str, Any]:
+        """What was written into the company, for `restore`; its settings are given anew."""
+        with self.lock:
+            self.settle()
+            return copy.deepcopy(
+                {
+                    "rows": {kind.value: list(rows.values()) for kind, rows in self.rows.items()},
+                    "fields": {
+                        kind.value: [asdict(one) for one in fields.values() if one.is_custom]
+                        for kind, fields in self.fields.items()
+                    },
+                    "deleted": [
+                        {"kind": kind.value, "id": row_id, "delete_time": at}
+                        for (kind, row_id), at in self._deleted_at.items()
+                    ],
+                    "last_ids": {kind.value: number for kind, number in self._last_id.items()},
+                    "last_field": self._last_field,
+                }
+            )
+
+    def restore(self, written: Mapping[str, Any]) -> None:
+        """Take over what another process wrote; a search finds it after its lag."""
+        with self.lock:
+            for kind, rows in written["rows"].items():
+                self.rows[Kind(kind)] = {row["id"]: row for row in rows}
+            for kind, fields in written["fields"].items():
+                self.fields[Kind(kind)] |= {one["code"]: CustomField(**one) for one in fields}
+            for one in written["deleted"]:
+                self._deleted_at[Kind(one["kind"]), one["id"]] = one["delete_time"]
+            self._last_id |= {Kind(kind): last for kind, last in written["last_ids"].items()}
+            self._last_field = written["last_field"]
+            for indexed in (Kind.ORGANIZATION, Kind.PERSON, Kind.LEAD, Kind.DEAL):
+                for row in self.rows[indexed].values():
+                    if not row.get("is_deleted"):
+                        self._index(indexed, row)
 
     # -- rows
 

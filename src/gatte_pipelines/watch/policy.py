@@ -11,6 +11,7 @@ from gatte_pipelines.run_report import reason_pt
 STALE_AFTER = {
     "inbound_messages": timedelta(minutes=15),
     "session_context_expiry": timedelta(hours=1),
+    "crm_sync": timedelta(hours=1),
     "lgpd_retention": timedelta(hours=26),
     "certificate_state": timedelta(hours=26),
     "certificate_alerts": timedelta(hours=74),
@@ -19,9 +20,13 @@ STALE_AFTER = {
 """Longest time without a good run, per scheduled pipeline.
 
 Some runs of the schedule may be missed (a restart, a slow load) before a person is called; past
-this, clients' messages wait, contexts outlive their TTL, or personal data outlive theirs. Rules of
-days allow a night's run two hours beside its day. Alerts run on weekdays: from Friday to Monday,
-and two hours beside; on a holiday they run too, and find it closed."""
+this, clients' messages or new leads wait, contexts outlive their TTL, or personal data outlive
+theirs. Rules of days allow a night's run two hours beside its day. Alerts run on weekdays: from
+Friday to Monday, and two hours beside; on a holiday they run too, and find it closed."""
+
+ASKS_AGAIN = {"crm_sync"}
+"""Pipelines that ask anew with every run until a plan is approved: told once a day, not each time.
+"""
 
 REQUEST_DUE_SOON = timedelta(days=5)
 """Left to answer a subject; shorter leaves no working days for what others must confirm."""
@@ -168,9 +173,12 @@ def _of_run(run: RecordedRun, as_of: datetime) -> Notice | None:
             text=f"{run.pipeline}: falhou em {when}: {run.error or 'sem detalhe'}",
         )
     if run.outcome == "needs_approval":
-        why = f": {reason_pt(run.reason)}" if run.reason else ""
+        why = f": {reason_pt(run.reason, run.pipeline)}" if run.reason else ""
+        once = run.run_id
+        if run.pipeline in ASKS_AGAIN:
+            once = f"{run.pipeline}:{run.reason or 'unknown'}:{business_date(run.started_at)}"
         return Notice(
-            key=f"needs_approval:{run.run_id}",
+            key=f"needs_approval:{once}",
             kind="needs_approval",
             text=f"{run.pipeline}: aguarda aprovação desde {when}{why}",
         )

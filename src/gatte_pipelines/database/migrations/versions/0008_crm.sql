@@ -2,9 +2,9 @@
 -- conflicts; and of Pipedrive the account as it was read, and the tokens spent.
 
 -- Which records of Pipedrive are one lead of ours, and the last agreed value of each field.
--- agreed_at is null until both sides agreed once. phone_key finds the person of another lead that has
--- the same number, which a search may not find yet. Of a merged lead, whose row is gone, merged_into
--- is the one that it became part of: its records there stay known as ours.
+-- agreed_at is null until both sides agreed once. phone_key finds the person of another lead that
+-- has the same number, which a search may not find yet. Of a merged lead, whose row is gone,
+-- merged_into is the one that it became part of: its records there stay known as ours.
 create table pipeline.crm_links (
     lead_id uuid primary key,
     state text not null
