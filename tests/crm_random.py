@@ -12,7 +12,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from datetime import timedelta
 from typing import Any, LiteralString, TypeAlias
-from uuid import UUID
+from uuid import NAMESPACE_OID, UUID, uuid5
 
 import psycopg
 from psycopg.rows import dict_row
@@ -329,6 +329,7 @@ class World:
 
     def _our_lead(self, a: int, b: int, c: int) -> None:
         values: dict[str, Any] = {
+            "id": uuid5(NAMESPACE_OID, str(next(self._numbers))),
             "name": f"Cliente {next(self._numbers)}",
             "phone": self._a_phone(a),
             "created_at": self.desk.clock(),
@@ -824,7 +825,11 @@ class World:
         return here, there
 
     def _check_links(self) -> None:
-        for row in self.rows("select * from pipeline.sync_outbox"):
+        for row in self.rows(
+            "select o.* from pipeline.sync_outbox as o "
+            "left join pipeline.crm_links as k on o.local_id = k.lead_id "
+            "where not coalesce(k.is_archived, false)"
+        ):
             self._problem(f"outbox: {row['action']} of {_short(row['local_id'])}")
         for row in self.leads():
             name = f"lead {_short(row['id'])}"
@@ -861,8 +866,9 @@ class World:
             self._problem(f"{name}: person {row['person_id']}, there {record['person_id']}")
         ours = {**mapping.ours_of(_local(row)), "company": row["company"]}
         useless = mapping.left_alone_here(_local(row))
+        is_going = str(record["person_id"]) in self._pending("person")
         for field, theirs in self.shown_there(row).items():
-            if field in useless:
+            if field in useless or (field in CONTACTS and is_going):
                 continue
             if field == "company" and kind == "deal" and ours[field] is None:
                 continue  # a deal's organization can only be replaced
