@@ -18,7 +18,12 @@ from email.utils import parsedate_to_datetime
 
 import httpx
 
-from gatte_pipelines.errors import GatteError, PermanentError, RetryableError
+from gatte_pipelines.errors import (
+    ConfigurationError,
+    GatteError,
+    PermanentError,
+    RetryableError,
+)
 from gatte_pipelines.redaction import redact
 
 logger = logging.getLogger(__name__)
@@ -28,6 +33,9 @@ HARMLESS_METHODS = frozenset({"GET", "HEAD", "PUT", "DELETE", "OPTIONS"})
 # The httpx extension that marks a request of another method as safe to send twice, for example a
 # POST that carries an idempotency key, or a search.
 HARMLESS_EXTENSION = "repeat_is_harmless"
+
+LOOPBACK = frozenset({"localhost", "127.0.0.1", "::1"})
+"""Hosts to which a secret may go unencrypted: this machine itself."""
 
 TOO_MANY_REQUESTS = 429
 _NOT_MODIFIED = 304
@@ -318,6 +326,29 @@ def build_client(
         transport=RetryingTransport(inner, policy),
         follow_redirects=False,
     )
+
+
+def parse_base_url(text: str, *, setting: str, example: str) -> httpx.URL:
+    """Read the address of an API from a setting; secrets go there.
+
+    Args:
+        text: The setting's value.
+        setting: Its name.
+        example: What it should look like.
+
+    Raises:
+        ConfigurationError: It is no such address, or secrets would go there unencrypted.
+    """
+    try:
+        url = httpx.URL(text)
+    except httpx.InvalidURL:
+        raise ConfigurationError(f"{setting} is not a URL") from None
+    is_address = url.scheme in {"https", "http"} and bool(url.host)
+    if not is_address or url.userinfo or url.query or url.fragment:
+        raise ConfigurationError(f"{setting} must look like {example}")
+    if url.scheme == "http" and url.host not in LOOPBACK:
+        raise ConfigurationError(f"{setting} would send secrets unencrypted; use https://")
+    return url
 
 
 def raise_for_error(
