@@ -27,6 +27,8 @@ def test_without_any_variable_the_defaults_of_the_design_hold() -> None:
     assert (settings.id_key, settings.smtp_url, settings.staff_email) == (None, None, None)
     assert (settings.inbound_archive_days, settings.backup_days) == (None, None)
     assert settings.outside_ledger_url == str(Path(".gatte") / "ledger")
+    assert settings.google_calendar_base_url == "https://www.googleapis.com/calendar/v3"
+    assert settings.google_token_url == "https://oauth2.googleapis.com/token"
 
 
 def test_every_variable_reaches_its_field() -> None:
@@ -45,6 +47,11 @@ def test_every_variable_reaches_its_field() -> None:
         GATTE_LEDGER_URL="file:///srv/ledger",
         GATTE_PIPEDRIVE_BASE_URL="https://company.pipedrive.com",
         GATTE_PIPEDRIVE_API_TOKEN="t" * 40,
+        GATTE_GOOGLE_CALENDAR_BASE_URL="http://127.0.0.1:8080/calendar/v3",
+        GATTE_GOOGLE_CALENDAR_ID="equipe@example.com",
+        GATTE_GOOGLE_CREDENTIALS_FILE="/etc/gatte/google.json",
+        GATTE_GOOGLE_TOKEN_URL="http://127.0.0.1:8080/token",
+        GATTE_GOOGLE_SUBJECT="agenda@example.com",
         GATTE_SMTP_URL="smtp://user:segredo@mail:587",
         GATTE_STAFF_EMAIL="equipe@example.com",
     )
@@ -63,6 +70,11 @@ def test_every_variable_reaches_its_field() -> None:
         ledger_url="file:///srv/ledger",
         pipedrive_base_url="https://company.pipedrive.com",
         pipedrive_api_token="t" * 40,
+        google_calendar_base_url="http://127.0.0.1:8080/calendar/v3",
+        google_calendar_id="equipe@example.com",
+        google_credentials_file=Path("/etc/gatte/google.json"),
+        google_token_url="http://127.0.0.1:8080/token",
+        google_subject="agenda@example.com",
         smtp_url="smtp://user:segredo@mail:587",
         staff_email="equipe@example.com",
     )
@@ -74,6 +86,8 @@ def test_every_variable_reaches_its_field() -> None:
 def test_the_home_may_begin_with_a_tilde() -> None:
     assert _read(GATTE_HOME="~/gatte").home == Path.home() / "gatte"
     assert _read(GATTE_CONFIG="~/gatte").config_folder == Path.home() / "gatte"
+    key = _read(GATTE_GOOGLE_CREDENTIALS_FILE="~/key.json").google_credentials_file
+    assert key == Path.home() / "key.json"
 
 
 def test_an_empty_variable_counts_as_not_set() -> None:
@@ -164,6 +178,8 @@ def test_no_secret_stands_in_the_repr() -> None:
         reporting_database_url=URL,
         id_key=b"segredo" * 4,
         pipedrive_api_token="segredo" * 4,
+        google_calendar_id="equipe@example.com",
+        google_subject="equipe@example.com",
         smtp_url="smtp://user:segredo@mail",
         staff_email="equipe@example.com",
     )
