@@ -28,7 +28,7 @@ def test_without_any_variable_the_defaults_of_the_design_hold() -> None:
     assert (settings.inbound_archive_days, settings.backup_days) == (None, None)
     assert settings.outside_ledger_url == str(Path(".gatte") / "ledger")
     assert settings.google_calendar_base_url == "https://www.googleapis.com/calendar/v3"
-    assert settings.google_token_url == "https://oauth2.googleapis.com/token"
+    assert settings.google_token_url == "https://oauth2.googleapis.com/token"  # noqa: S105
 
 
 def test_every_variable_reaches_its_field() -> None:
@@ -50,7 +50,7 @@ def test_every_variable_reaches_its_field() -> None:
         GATTE_GOOGLE_CALENDAR_BASE_URL="http://127.0.0.1:8080/calendar/v3",
         GATTE_GOOGLE_CALENDAR_ID="equipe@example.com",
         GATTE_GOOGLE_CREDENTIALS_FILE="/etc/gatte/google.json",
-        GATTE_GOOGLE_TOKEN_URL="http://127.0.0.1:8080/token",
+        GATTE_GOOGLE_TOKEN_URL="http://127.0.0.1:8080/token",  # noqa: S106
         GATTE_GOOGLE_SUBJECT="agenda@example.com",
         GATTE_SMTP_URL="smtp://user:segredo@mail:587",
         GATTE_STAFF_EMAIL="equipe@example.com",
@@ -73,7 +73,7 @@ def test_every_variable_reaches_its_field() -> None:
         google_calendar_base_url="http://127.0.0.1:8080/calendar/v3",
         google_calendar_id="equipe@example.com",
         google_credentials_file=Path("/etc/gatte/google.json"),
-        google_token_url="http://127.0.0.1:8080/token",
+        google_token_url="http://127.0.0.1:8080/token",  # noqa: S106
         google_subject="agenda@example.com",
         smtp_url="smtp://user:segredo@mail:587",
         staff_email="equipe@example.com",
