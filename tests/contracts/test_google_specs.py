@@ -7,9 +7,8 @@ from collections.abc import Iterator
 from dataclasses import replace
 from datetime import UTC, date, datetime
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-import httpx
 import pytest
 
 from gatte_pipelines.sandbox.google_calendar import Exchange, GoogleCalendarStandIn, GoogleFault
@@ -21,6 +20,9 @@ from gatte_pipelines.sandbox.google_calendar_lists import (
 from tests import google_specs
 from tests.google_accounts import ask_for_token, bearer, plain_client
 from tests.google_specs import GAPS, Gap, errors_of, global_parameters, method_of, query_parameters
+
+if TYPE_CHECKING:
+    import httpx
 
 pytestmark = pytest.mark.skipif(google_specs.ARE_MISSING, reason=google_specs.WHY_MISSING)
 
