@@ -868,6 +868,19 @@ def test_a_series_is_one_event_or_its_instances(
     assert ids(api, singleEvents="true", timeMin="2026-03-20T00:00:00Z") == [found[2]["id"]]
 
 
+def test_a_series_is_within_bounds_where_one_of_its_instances_is(
+    api: httpx.Client, stand_in: GoogleCalendarStandIn
+) -> None:
+    insert(api, recurrence=["RRULE:FREQ=WEEKLY;COUNT=3"])
+    days = stand_in.add_event(date(2026, 3, 1), recurrence=["RRULE:FREQ=DAILY;UNTIL=20260305"])
+    assert ids(api, timeMin="2026-03-26T13:59:59Z") == [OURS]
+    assert ids(api, timeMin="2026-03-26T14:00:00Z") == []
+    assert ids(api, timeMin="2026-03-06T02:59:59Z", timeMax="2026-03-12T13:00:00Z") == [days]
+    assert ids(api, timeMin="2026-03-06T03:00:00Z", timeMax="2026-03-12T13:00:00Z") == []
+    # Between two instances there is none.
+    assert ids(api, timeMin="2026-03-13T00:00:00Z", timeMax="2026-03-19T13:00:00Z") == []
+
+
 def test_an_instance_that_moved_or_does_not_take_place_is_an_exception(
     api: httpx.Client, stand_in: GoogleCalendarStandIn
 ) -> None:

@@ -278,7 +278,7 @@ class CalendarLists:
                 if since is not None:
                     return True
             return (
-                _is_within(row, window)
+                self.store.is_within(row, *window)
                 and (updated_min is None or row.updated >= updated_min)
                 and _has(row, "private", private)
                 and _has(row, "shared", shared)
@@ -345,11 +345,6 @@ def _window(query: Query) -> tuple[datetime | None, datetime | None]:
             location=("parameter", "timeMax"),
         )
     return low, high
-
-
-def _is_within(row: Row, window: tuple[datetime | None, datetime | None]) -> bool:
-    low, high = window
-    return (low is None or row.end_at > low) and (high is None or row.start_at < high)
 
 
 def _has(row: Row, group: str, wanted: Mapping[str, str]) -> bool:

@@ -11,7 +11,7 @@ import secrets
 import threading
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field, replace
-from datetime import UTC, datetime, timedelta
+from datetime import UTC, datetime, time, timedelta
 from datetime import date as Date  # noqa: N812 - a field has the name of the type
 from typing import Final
 from zoneinfo import ZoneInfo
@@ -217,6 +217,19 @@ class CalendarStore:
                     yield one
             if not row.is_series:
                 yield row
+
+    def is_within(self, row: Row, low: datetime | None, high: datetime | None) -> bool:
+        """Whether an event ends after one instant and begins before another.
+
+        A series that is not expanded does where any of its instances does.
+        """
+        starts = [row.start_at]
+        if row.is_series:
+            starts = [_instant(at, self.zone) for at in self.instances(row).values()] or starts
+        length = row.end_at - row.start_at
+        return any(
+            (low is None or at + length > low) and (high is None or at < high) for at in starts
+        )
 
     def _instance(
         self, series: Row, event_id: str, original: datetime | Date, *, is_gone: bool = False
@@ -449,6 +462,12 @@ class CalendarStore:
         self.revision += 1
         self.changed_at = self.now().astimezone(UTC)
         return self.changed_at
+
+
+def _instant(at: datetime | Date, zone: ZoneInfo) -> datetime:
+    if not isinstance(at, datetime):
+        at = datetime.combine(at, time(), zone)
+    return at.astimezone(UTC)
 
 
 def _shared(values: Body) -> Body:
