@@ -868,6 +868,23 @@ def test_a_series_is_one_event_or_its_instances(
     assert ids(api, singleEvents="true", timeMin="2026-03-20T00:00:00Z") == [found[2]["id"]]
 
 
+def test_a_series_of_whole_days_has_instances_of_whole_days(
+    api: httpx.Client, stand_in: GoogleCalendarStandIn
+) -> None:
+    series = stand_in.add_event(date(2026, 3, 30), date(2026, 4, 1))
+    first, second = stand_in.make_series(series, "RRULE:FREQ=WEEKLY;COUNT=2")
+    shown = data(api.get(f"events/{second}"))
+    assert (shown["start"], shown["end"]) == ({"date": "2026-04-06"}, {"date": "2026-04-08"})
+    assert shown["originalStartTime"] == {"date": "2026-04-06"}
+    assert ids(api, singleEvents="true") == [first, second]
+    again = {"recurrence": ["RRULE:FREQ=DAILY"]}
+    assert reason(api.patch(f"events/{first}", json=again)) == (400, "invalid")
+    stand_in.cancel_event(series)
+    stand_in.purge_deleted()
+    assert reason(api.get(f"events/{first}")) == (404, "notFound")
+    assert ids(api, **WHOLE) == []
+
+
 def test_a_series_is_within_bounds_where_one_of_its_instances_is(
     api: httpx.Client, stand_in: GoogleCalendarStandIn
 ) -> None:
