@@ -15,6 +15,7 @@ from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from email.utils import parsedate_to_datetime
+from functools import cache
 
 import httpx
 
@@ -318,7 +319,7 @@ def build_client(
         policy: Bounds of the repeats.
         transport: What really sends; tests pass `httpx.MockTransport`.
     """
-    inner = httpx.HTTPTransport() if transport is None else transport
+    inner = httpx.HTTPTransport(verify=_trusted()) if transport is None else transport
     return httpx.Client(
         base_url=base_url,
         headers=dict(headers or {}),
@@ -326,6 +327,12 @@ def build_client(
         transport=RetryingTransport(inner, policy),
         follow_redirects=False,
     )
+
+
+@cache
+def _trusted() -> ssl.SSLContext:
+    """Whom every client trusts; read once, since it takes longer than most calls."""
+    return httpx.create_ssl_context()
 
 
 def parse_base_url(text: str, *, setting: str, example: str) -> httpx.URL:
