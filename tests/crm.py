@@ -55,6 +55,8 @@ class CrmDesk:
         database: The test's own.
         imports: Whether leads born there are taken in.
         reports: Of all runs so far.
+        repeats: How often the client repeats a call.
+        timeout_seconds: Of a call.
     """
 
     def __init__(
@@ -66,6 +68,7 @@ class CrmDesk:
             CONFIG / "crm_fields.yaml", CONFIG / "crm_stages.yaml"
         )
         self.reports: list[RunReport] = []
+        self.repeats, self.timeout_seconds = _NO_REPEATS, 2.0
         self._numbers = iter(range(1, 10_000))
 
     # --- our side
@@ -197,8 +200,8 @@ class CrmDesk:
             token or self.crm.token,
             ledger=ledger or TokenLedger(now=self.clock),
             sleep=lambda _: None,
-            timeout_seconds=2.0,
-            repeats=_NO_REPEATS,
+            timeout_seconds=self.timeout_seconds,
+            repeats=self.repeats,
         )
 
     def calls(self) -> list[str]:

@@ -9,7 +9,7 @@ from contextlib import AbstractContextManager, contextmanager
 from datetime import datetime
 from pathlib import Path
 from typing import Any
-from uuid import UUID
+from uuid import UUID, uuid4
 
 import pytest
 from sqlalchemy import Connection, text
@@ -51,6 +51,7 @@ PERIODS = {
     "appointments_details": "2 years",
     "services_notes": "5 years",
     "quarantine": "90 days",
+    "sync_conflicts": "90 days",
     "undo_records": "0 hours",
     "landing_archive": "30 days",
     "exports": "30 days",
@@ -242,7 +243,7 @@ def seed(subjects: Subjects, phone: str = ANA, name: str = "ana", *, marker: str
         d=f"{w}-selo",
         at=AS_OF,
     )
-    subjects.add(
+    lead = subjects.add(
         "leads",
         user_id=user,
         name=f"{w}-lead",
@@ -252,6 +253,7 @@ def seed(subjects: Subjects, phone: str = ANA, name: str = "ana", *, marker: str
         notes=f"{w}-lead-notas",
         crm_id=f"{w}-crm",
     )
+    seed_sync(subjects, lead, uuid4(), w, phone)
     subjects.add("leads", name=f"{w}-avulso", phone=f"({phone[2:4]}) {phone[4:9]}-{phone[9:]}")
     subjects.add(
         "appointments",
@@ -280,6 +282,59 @@ def seed(subjects: Subjects, phone: str = ANA, name: str = "ana", *, marker: str
         at=AS_OF,
     )
     return user
+
+
+def seed_sync(subjects: Subjects, lead: UUID, merged: UUID, w: str, phone: str) -> None:
+    """What the sync with the CRM remembers of a lead, and of one that became part of it."""
+    base = int(phone)
+    subjects.execute(
+        "insert into pipeline.crm_links (lead_id, state, remote_lead_id, deal_id, person_id, "
+        "organization_id, note_id, phone_key, agreed_name, agreed_phone, agreed_email, "
+        "agreed_company, agreed_stage, agreed_at, made_at, changed_at) values (:lead, 'linked', "
+        "md5(:w)::uuid, :base + 91, :base + 92, :base + 93, :base + 94, :phone, :w || '-igual', "
+        "'+' || :phone, :w || '.igual@cliente.example', :w || '-igual-empresa', 'contacted', :at, "
+        ":at, :at)",
+        lead=lead,
+        w=w,
+        base=base,
+        phone=phone,
+        at=AS_OF,
+    )
+    subjects.execute(
+        "insert into pipeline.crm_links (lead_id, state, merged_into, agreed_name, made_at, "
+        "changed_at) values (:merged, 'merged', :lead, :w || '-reunido', :at, :at)",
+        merged=merged,
+        lead=lead,
+        w=w,
+        at=AS_OF,
+    )
+    for local_id, field, ours in ((lead, "name", "nosso"), (merged, "phone", "antes")):
+        subjects.execute(
+            "insert into pipeline.sync_conflicts (conflict_id, system, table_name, local_id, kind, "
+            "field, winner, our_value, their_value, run_id, found_at) values (gen_random_uuid(), "
+            "'pipedrive', 'leads', :id, 'both_changed', :field, 'ours', :ours, :theirs, "
+            "gen_random_uuid(), :at)",
+            id=local_id,
+            field=field,
+            ours=f"{w}-{ours}",
+            theirs=f"{w}-deles-{ours}",
+            at=AS_OF,
+        )
+        subjects.execute(
+            "insert into pipeline.sync_outbox (system, local_id, action, begun_at) values "
+            "('pipedrive', :id, 'update_lead', :at)",
+            id=local_id,
+            at=AS_OF,
+        )
+    subjects.execute(
+        "insert into pipeline.undo_records (kind, kept_id, removed_id, record, expires_at) values "
+        "('leads', :lead, :merged, jsonb_build_object('lead', jsonb_build_object('id', "
+        "cast(:merged as text), 'name', cast(:name as text))), :at)",
+        lead=lead,
+        merged=merged,
+        name=f"{w}-desfazer-lead",
+        at=AS_OF,
+    )
 
 
 @pytest.fixture(scope="session")

@@ -25,6 +25,12 @@ if TYPE_CHECKING:
 SUFFIXES = (".json", ".jsonl", ".jsonl.gz")
 """What a landing file may be called; it appears by rename when it is whole."""
 
+WEBHOOK_SYSTEMS = ("pipedrive",)
+"""Systems beside WhatsApp whose webhooks wait here, one a file that is called ``SYSTEM-*.json``.
+
+The load of messages leaves them alone; the sync of the system reads and removes them.
+"""
+
 UNFINISHED_SUFFIXES = (".tmp", ".part")
 ARCHIVE = "archive"
 _NEUTRAL_CHARACTERS = 16
@@ -78,11 +84,31 @@ class LandingZone:
         self._fs.makedirs(self.root, exist_ok=True)
 
     def list_ready(self) -> tuple[list[LandingFile], list[str]]:
-        """Files ready to load, oldest name first, and the names that are none of ours.
+        """Files of WhatsApp and the chatbot, ready to load, and the names that are none of ours.
+
+        Oldest name first. Webhooks of other systems are in neither: see :meth:`list_webhooks`.
 
         Raises:
             ConfigurationError: The zone cannot be listed.
         """
+        ready, others = self._list_waiting()
+        return [file for file in ready if not is_webhook(file.name)], others
+
+    def list_webhooks(self, system: str | None = None) -> list[LandingFile]:
+        """Webhooks of another system that wait, by name, which says nothing of when they came.
+
+        Each is one JSON document of a few kilobytes: ``size_bytes`` says what is none before it
+        is read. Whoever has seen to one removes it; what is never read goes by retention.
+
+        Args:
+            system: Of ``WEBHOOK_SYSTEMS``; None for all of them.
+
+        Raises:
+            ConfigurationError: The zone cannot be listed.
+        """
+        return [file for file in self._list_waiting()[0] if is_webhook(file.name, system)]
+
+    def _list_waiting(self) -> tuple[list[LandingFile], list[str]]:
         try:
             entries: list[dict[str, Any]] = self._fs.ls(self.root, detail=True, refresh=True)
         except FileNotFoundError:
@@ -269,6 +295,16 @@ class LandingZone:
         with self._fs.open(file.path, "rb") as stream:
             yield stream
 
+    def read(self, file: LandingFile) -> bytes:
+        """A whole file's bytes.
+
+        Raises:
+            FileNotFoundError: It is gone.
+            OSError: It cannot be read.
+        """
+        with self.open(file) as stream:
+            return stream.read()
+
     @contextmanager
     def replace(self, file: LandingFile) -> Iterator[IO[bytes]]:
         """Write a file anew under its name; it is seen as it was, or whole as it is written.
@@ -389,13 +425,25 @@ def _to_day(name: str) -> date | None:
 
 
 def neutral_name(name: str) -> str:
-    """A random name that says of the former only what kind of file it is.
+    """A random name that says of the former only what kind of file it is, and whose.
 
     Of letters: no digits that could be taken for somebody's number.
     """
     suffix = max((each for each in SUFFIXES if name.endswith(each)), key=len, default="")
     drawn = "".join(secrets.choice(string.ascii_lowercase) for _ in range(_NEUTRAL_CHARACTERS))
-    return f"erased-{drawn}{suffix}"
+    system = next((each for each in WEBHOOK_SYSTEMS if is_webhook(name, each)), "")
+    return f"{system}-erased-{drawn}{suffix}".removeprefix("-")
+
+
+def is_webhook(name: str, system: str | None = None) -> bool:
+    """Whether a file is called as webhooks of a system are, or of any.
+
+    Args:
+        name: The last part of its path.
+        system: Of ``WEBHOOK_SYSTEMS``; None for all of them.
+    """
+    systems = WEBHOOK_SYSTEMS if system is None else (system,)
+    return name.endswith(".json") and name.startswith(tuple(f"{each}-" for each in systems))
 
 
 def printable(name: str) -> str:

@@ -1,4 +1,4 @@
-"""The catalogue of every text column: personal or not (rules S3 and S5).
+"""The catalogue of every text column, and of ids of other systems: personal or not (S3, S5).
 
 One list decides what the reporting role may read, what retention must reach, and what no report
 may show. A test compares it with the database and fails on a column that is not listed. Patterns
@@ -12,7 +12,7 @@ from enum import StrEnum
 
 
 class Kind(StrEnum):
-    """What a text column holds.
+    """What a column holds.
 
     ``PERSONAL``: about or leading back to a person, staff names and free text included.
     ``SECRET``: lets its holder in; never leaves the database.
@@ -190,6 +190,12 @@ CATALOGUE: dict[str, dict[str, Kind]] = {
     "pipeline.table_volumes": {"table_name": _PLAIN},
     "pipeline.crm_links": {
         "state": _PLAIN,
+        # No text, but whoever has one opens the person's records in the CRM with it.
+        "remote_lead_id": _PERSONAL,
+        "deal_id": _PERSONAL,
+        "person_id": _PERSONAL,
+        "organization_id": _PERSONAL,
+        "note_id": _PERSONAL,
         "phone_key": _PERSONAL,
         "agreed_name": _PERSONAL,
         "agreed_phone": _PERSONAL,
@@ -211,7 +217,10 @@ CATALOGUE: dict[str, dict[str, Kind]] = {
     "pipeline.crm_account": {"system": _PLAIN, "contents": _PLAIN},  # labels, stages, a field's key
     "pipeline.crm_tokens": {},
 }
-"""Kind of each text, varchar, json and bytea column, by ``schema.table`` and column."""
+"""Kind of each text, varchar, json and bytea column, by ``schema.table`` and column.
+
+A column of another type stands here only where it is personal: an id of a record elsewhere.
+"""
 
 
 VIEWS = {
@@ -236,7 +245,7 @@ def personal_columns() -> list[tuple[str, str]]:
 def is_reportable(table: str, column: str) -> bool:
     """Whether reports may read a column of ``schema.table``.
 
-    Columns that are not text (ids, instants, numbers, ENUMs) are not catalogued and may be read.
+    What is not catalogued (our own ids, instants, numbers, ENUMs) may be read.
     """
     return CATALOGUE[table].get(column, Kind.PLAIN) is Kind.PLAIN
 
@@ -252,6 +261,8 @@ class SubjectKeys:
         emails: As they were written.
         message_ids: ``messages.id`` as 32 hexadecimal digits.
         user_ids: ``users.id`` as 32 hexadecimal digits, those merged into the user included.
+        lead_ids: ``leads.id`` likewise, those merged into one of the leads included.
+        crm_records: What is theirs alone in the CRM, such as ``person:5``.
     """
 
     phones: frozenset[str]
@@ -259,3 +270,5 @@ class SubjectKeys:
     emails: frozenset[str]
     message_ids: frozenset[str]
     user_ids: frozenset[str]
+    lead_ids: frozenset[str] = frozenset()
+    crm_records: frozenset[str] = frozenset()

@@ -307,6 +307,23 @@ def test_a_file_still_being_written_is_left_alone_until_its_rename(inbound: Inbo
     assert inbound.load().inserted == 1
 
 
+def test_webhooks_of_the_crm_are_neither_loaded_nor_told_nor_moved(inbound: Inbound) -> None:
+    webhook = b'{"meta": {"entity": "person"}, "data": {"name": "Ana"}}'
+    inbound.put("pipedrive-00ff.json", webhook)
+    report = inbound.load()
+    assert (report.outcome, report.reason, report.notes) == (
+        Outcome.SKIPPED,
+        "nothing_to_do",
+        [],
+    )
+    inbound.put("z.jsonl", good(1))
+    report = inbound.load()
+    assert (report.inserted, report.received, report.notes) == (1, 1, [])
+    assert (inbound.landing / "pipedrive-00ff.json").read_bytes() == webhook
+    assert inbound.rows("select * from pipeline.quarantine") == []
+    assert inbound.one("select count(*) from pipeline.inbound_batches") == (1,)
+
+
 def test_files_of_other_kinds_and_folders_are_told_and_left(inbound: Inbound) -> None:
     inbound.put("notas.txt", b"x")
     (inbound.landing / "pasta.json").mkdir()

@@ -71,6 +71,12 @@ def look(
     return found
 
 
+def test_webhooks_of_the_crm_are_not_searched(inbound: Inbound) -> None:
+    inbound.put("pipedrive-00ff.json", json.dumps({"meta": {"id": WAMID}}).encode())
+    found = look(inbound, WAMID)
+    assert (found.verdict, found.searched.waiting_files) == (Verdict.NOT_FOUND, 0)
+
+
 def said(found: Finding) -> dict[str, str]:
     return dict(describe(found).rows)
 

@@ -521,8 +521,32 @@ def seed_everything(office: Office) -> list[str]:
             digest="x",
             sealed_at=RECENT,
         )
+        put(
+            office.owner,
+            "pipeline.crm_links",
+            lead_id=client["leads"],
+            state="pending",
+            made_at=RECENT,
+            changed_at=RECENT,
+        )
+        put(
+            office.owner,
+            "pipeline.sync_conflicts",
+            conflict_id=uuid4(),
+            system="pipedrive",
+            table_name="leads",
+            local_id=client["leads"],
+            kind="both_changed",
+            winner="ours",
+            run_id=uuid4(),
+            found_at=RECENT,
+        )
         for table, column in personal_columns():
             word = f"Zq{len(words):02}Xw"
+            if column == "remote_lead_id":
+                word = str(uuid4())
+            elif column in {"deal_id", "person_id", "organization_id", "note_id"}:
+                word = str(900_000_000_000 + len(words))
             value = {"payload": word.encode(), "report": f'{{"notes": ["{word}"]}}'}.get(
                 column if table in ("pipeline.quarantine", "pipeline.runs") else "", word
             )

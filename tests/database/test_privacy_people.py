@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from collections.abc import Sequence
 from datetime import timedelta
-from uuid import UUID
+from uuid import UUID, uuid4
 
 import pytest
 from sqlalchemy import text
@@ -139,6 +139,161 @@ def test_nothing_personal_is_left_but_in_tickets(inbound: Inbound) -> None:
         assert word not in left, word
     assert "chamado intacto" in intact
     assert "ana@segredo.example" in intact
+
+
+def put_sync(inbound: Inbound, lead: UUID, *, into: UUID | None = None, word: str) -> None:
+    """What the sync with the CRM remembers of a lead, or of one that became part of another."""
+    inbound.execute(
+        "insert into pipeline.crm_links (lead_id, state, merged_into, person_id, phone_key, "
+        "agreed_name, agreed_phone, agreed_email, agreed_company, made_at, changed_at) values "
+        "(:lead, :state, :into, 77, :word || '-chave', :word || '-nome', :word || '-fone', "
+        ":word || '-email', :word || '-empresa', now(), now())",
+        lead=lead,
+        state="merged" if into else "pending",
+        into=into,
+        word=word,
+    )
+    inbound.execute(
+        "insert into pipeline.sync_outbox (system, local_id, action, begun_at) "
+        "values ('pipedrive', :lead, 'create_lead', now())",
+        lead=lead,
+    )
+    inbound.execute(
+        "insert into pipeline.sync_conflicts (conflict_id, system, table_name, local_id, kind, "
+        "field, winner, our_value, their_value, run_id, found_at) values (gen_random_uuid(), "
+        "'pipedrive', 'leads', :lead, 'both_changed', 'name', 'ours', :word || '-nosso', "
+        ":word || '-deles', gen_random_uuid(), now())",
+        lead=lead,
+        word=word,
+    )
+
+
+SYNC_TABLES = ("crm_links", "sync_outbox", "sync_conflicts")
+
+
+def count_sync(inbound: Inbound) -> dict[str, int]:
+    return {
+        table: inbound.one(f"select count(*) from pipeline.{table}")[0]  # noqa: S608 - our names
+        for table in SYNC_TABLES
+    }
+
+
+def add_lead(inbound: Inbound, **values: object) -> UUID:
+    with inbound.database.connect("owner") as connection, connection.begin():
+        return insert(connection, "leads", **values)
+
+
+@pytest.mark.parametrize("by_user", [True, False])
+def test_what_a_sync_remembers_of_a_lead_goes_with_it_also_of_merged_ones(
+    inbound: Inbound, by_user: bool
+) -> None:
+    with inbound.database.connect("owner") as connection, connection.begin():
+        user = insert(connection, "users")
+    lead = add_lead(inbound, user_id=user, name="Ana Segredo")
+    merged, earlier = uuid4(), uuid4()
+    put_sync(inbound, lead, word="segredo")
+    put_sync(inbound, merged, into=lead, word="segredo-reunido")
+    put_sync(inbound, earlier, into=merged, word="segredo-antes")
+    other = add_lead(inbound, name="Outro")
+    put_sync(inbound, other, word="vizinho")
+    for kind, kept, removed, record in (
+        ("leads", uuid4(), earlier, "{}"),
+        (
+            "leads",
+            uuid4(),
+            uuid4(),
+            f'{{"lead": {{"id": "{merged}", "name": "segredo-desfeito"}}}}',
+        ),
+        ("leads", other, uuid4(), '{"lead": {"name": "vizinho-desfeito"}}'),
+        ("users", uuid4(), uuid4(), f'{{"leads": ["{lead}"]}}'),
+    ):
+        inbound.execute(
+            "insert into pipeline.undo_records (kind, kept_id, removed_id, record, expires_at) "
+            "values (:kind, :kept, :removed, cast(:record as jsonb), now())",
+            kind=kind,
+            kept=kept,
+            removed=removed,
+            record=record,
+        )
+    assert count_sync(inbound) == {
+        "crm_links": 4,
+        "sync_outbox": 4,
+        "sync_conflicts": 4,
+    }
+
+    anonymize(inbound.database, *(([user], []) if by_user else ([], [lead])))
+
+    left = dump(inbound.database)
+    assert "segredo" not in left
+    assert count_sync(inbound) == dict.fromkeys(SYNC_TABLES, 1)
+    assert all(f"vizinho-{word}" in left for word in ("nome", "nosso", "deles", "desfeito"))
+    assert inbound.rows(
+        "select kind, kept_id = :other from pipeline.undo_records order by 1", other=other
+    ) == [
+        ("leads", True),
+        ("users", False),
+    ]
+    # What a sync wrote all the same goes the next time.
+    put_sync(inbound, lead, word="segredo")
+    anonymize(inbound.database, *(([user], []) if by_user else ([], [lead])))
+    assert count_sync(inbound) == dict.fromkeys(SYNC_TABLES, 1)
+
+
+def test_a_lead_that_was_of_a_user_before_a_merge_is_forgotten_with_that_user(
+    inbound: Inbound,
+) -> None:
+    user = whole_person(inbound)
+    inbound.execute(
+        "insert into pipeline.undo_records (kind, kept_id, removed_id, record, expires_at) values "
+        "('leads', gen_random_uuid(), gen_random_uuid(), jsonb_build_object('lead', "
+        "jsonb_build_object('user_id', cast(:u as text), 'name', 'segredo-reunido')), now())",
+        u=user,
+    )
+    anonymize(inbound.database, [user])
+    assert "segredo-reunido" not in dump(inbound.database)
+
+
+def test_a_request_of_a_merged_lead_becomes_that_of_the_one_that_stayed(inbound: Inbound) -> None:
+    lead, merged, earlier = add_lead(inbound), uuid4(), uuid4()
+    put_sync(inbound, lead, word="a")
+    put_sync(inbound, merged, into=lead, word="b")
+    put_sync(inbound, earlier, into=merged, word="c")
+    for number, subject in enumerate((merged, earlier, uuid4())):
+        inbound.execute(
+            "insert into pipeline.subject_requests (request_id, user_id, kind, state, received_at, "
+            "due_at) values (gen_random_uuid(), :id, 'erase', 'open', now() + :n * interval '1 "
+            "hour', now())",
+            id=subject,
+            n=number,
+        )
+    anonymize(inbound.database, [], [lead, merged, earlier])
+    told = inbound.rows("select user_id from pipeline.subject_requests order by received_at")
+    assert told == [(lead,), (lead,), (subject,)]
+
+
+@pytest.mark.parametrize("table", ["crm_links", "sync_conflicts", "undo_records"])
+def test_the_probe_looks_into_what_a_sync_remembers(inbound: Inbound, table: str) -> None:
+    lead = add_lead(inbound)
+    put_sync(inbound, lead, word="segredo")
+    inbound.execute(
+        "insert into pipeline.undo_records (kind, kept_id, removed_id, record, expires_at) values "
+        "('leads', :lead, gen_random_uuid(), cast('[\"segredo-nosso\"]' as jsonb), now())",
+        lead=lead,
+    )
+    for other in {"crm_links", "sync_conflicts", "undo_records"} - {table}:
+        inbound.execute(f"delete from pipeline.{other}")  # noqa: S608 - names of ours
+    with inbound.database.connect() as connection:
+        driver = psycopg_connection(connection)
+        with driver.transaction(force_rollback=True), driver.cursor() as cursor:
+            values = read_old_values(cursor, [], [lead])
+            expected = {
+                "crm_links": {"segredo-chave", "segredo-nome", "segredo-fone"},
+                "sync_conflicts": {"segredo-nosso", "segredo-deles"},
+                "undo_records": set(),
+            }[table]
+            assert expected <= set(values)
+            found = probe_old_values(cursor, ["segredo"], [], [lead])
+            assert found == [table]
 
 
 def test_the_uuid_and_the_numbers_of_reports_stay(inbound: Inbound) -> None:

@@ -218,6 +218,24 @@ def plant_quarantine(connection: Connection, column: str, at: datetime) -> Any:
     return row
 
 
+def plant_conflict(connection: Connection, column: str, at: datetime) -> Any:
+    put(
+        connection,
+        "pipeline.sync_conflicts",
+        conflict_id=(conflict := uuid4()),
+        system="pipedrive",
+        table_name="leads",
+        local_id=uuid4(),
+        kind="both_changed",
+        field="name",
+        winner="ours",
+        run_id=uuid4(),
+        found_at=at,
+        **{column: VALUE},
+    )
+    return conflict
+
+
 def plant_identity_change(connection: Connection, column: str, at: datetime) -> Any:
     columns = [name for name in CATALOGUE["pipeline.identity_changes"] if name != column]
     put(
@@ -320,6 +338,7 @@ PLANTS: dict[str, Plant] = {
     "staff_names": plant_staff,
     "inbound_batches": plant_batch,
     "quarantine": plant_quarantine,
+    "sync_conflicts": plant_conflict,
     "identity_changes_unknown": plant_identity_change,
     "undo_records": plant_undo,
     "runs_text": plant_run,
@@ -655,6 +674,10 @@ def overdue(free: Connection) -> Client:
     )
     free.execute(text("update pipeline.message_reactions set emoji = 'x'"))
     free.execute(text("update pipeline.button_replies set payload = 'x'"))
+    plant_conflict(free, "our_value", LONG_AGO)
+    free.execute(
+        text("update pipeline.sync_conflicts set local_id = :lead"), {"lead": client["leads"]}
+    )
     return client
 
 
@@ -672,6 +695,7 @@ OF_SUBJECT = {
     "login_tokens_unused",
     "appointments_details",
     "services_notes",
+    "sync_conflicts",
 }
 
 
@@ -701,7 +725,7 @@ def test_a_hold_follows_a_user_who_became_part_of_another(
     ("table", "covered"),
     [
         ("messages", {"messages_content", "message_reactions_emoji", "button_replies_payload"}),
-        ("leads", {"leads_inactive"}),
+        ("leads", {"leads_inactive", "sync_conflicts"}),
         ("appointments", {"appointments_details"}),
         ("services", {"services_notes"}),
         ("tickets", set()),
@@ -717,6 +741,18 @@ def test_a_hold_on_a_row_covers_that_row_and_blocks_its_user(
 ) -> None:
     hold(free, table, overdue[table])
     assert checks(rules(free)) == OF_SUBJECT - covered - {"users_inactive"}
+
+
+def test_a_hold_follows_a_lead_that_became_part_of_another(
+    free: Connection, overdue: Client
+) -> None:
+    hold(free, "leads", before := uuid4())
+    put_link(free, before, state="merged", merged_into=overdue["leads"])
+    assert checks(rules(free)) == OF_SUBJECT - {
+        "leads_inactive",
+        "sync_conflicts",
+        "users_inactive",
+    }
 
 
 @pytest.mark.parametrize("ended", ["ends_at", "released_at"])
@@ -792,6 +828,16 @@ def plant_in_subject(connection: Connection, client: Client, table: str, column:
             record=json.dumps({"name": VALUE}),
             expires_at=AS_OF + DAY,
         )
+    if table == "pipeline.crm_links":
+        value = {"remote_lead_id": uuid4()}.get(column, 900_001 if column in REMOTE_IDS else VALUE)
+        put_link(connection, client["leads"], **{column: value})
+        return client["leads"]
+    if table == "pipeline.sync_conflicts":
+        conflict = plant_conflict(connection, column, RECENT)
+        connection.execute(
+            text("update pipeline.sync_conflicts set local_id = :lead"), {"lead": client["leads"]}
+        )
+        return conflict
     if table == "pipeline.identity_changes":
         change = plant_identity_change(connection, column, RECENT)
         connection.execute(text("update pipeline.identity_changes set is_settled = true"))
@@ -820,6 +866,14 @@ def plant_in_subject(connection: Connection, client: Client, table: str, column:
 
 
 _KEYS = {"pipeline.opt_outs": "choice_id", "pipeline.row_history": "history_id"}
+
+
+REMOTE_IDS = {"deal_id", "person_id", "organization_id", "note_id"}
+
+
+def put_link(connection: Connection, lead_id: Any, **values: Any) -> None:
+    made = {"lead_id": lead_id, "state": "pending", "made_at": RECENT, "changed_at": RECENT}
+    put(connection, "pipeline.crm_links", **(made | values))
 
 
 def plant_row(connection: Connection, table: str, **values: Any) -> Any:
@@ -884,7 +938,8 @@ PATTERN_COLUMNS = {
     ("pipeline.guard_refusals", "refused_role"),
 }
 # Plain text of rows of subjects in which nothing personal can stand: a name of a table by which the
-# row itself is found, users.id, and what the erasure of a sender takes with it.
+# row itself is found, users.id, and what the erasure of a sender takes with it. Or of rows that may
+# not stand at all.
 FOUND_BY = {
     ("pipeline.row_history", "table_name"),
     ("pipeline.row_history", "column_name"),
@@ -892,7 +947,54 @@ FOUND_BY = {
     ("pipeline.senders", "user_ref"),
     ("pipeline.user_identities", "kind"),
     ("pipeline.undo_records", "kind"),
+    ("pipeline.crm_links", "agreed_stage"),
+    ("pipeline.sync_conflicts", "system"),
+    ("pipeline.sync_conflicts", "table_name"),
+    ("pipeline.sync_conflicts", "field"),
 }
+
+
+def test_what_a_sync_remembers_of_a_subject_may_not_stand_even_without_a_value(
+    free: Connection, anonymized: Client
+) -> None:
+    put_link(free, anonymized["leads"], agreed_stage="new")
+    put_link(free, merged := uuid4(), state="merged", merged_into=anonymized["leads"])
+    put_link(free, earlier := uuid4(), state="merged", merged_into=merged, agreed_name=VALUE)
+    conflict = plant_conflict(free, "our_value", RECENT)
+    put(
+        free,
+        "pipeline.sync_outbox",
+        system="pipedrive",
+        local_id=merged,
+        action="create_lead",
+        begun_at=RECENT,
+    )
+    free.execute(
+        text("update pipeline.sync_conflicts set local_id = :lead, our_value = null"),
+        {"lead": merged},
+    )
+    assert {
+        (found.check, found.table, found.column, found.count) for found in rescan_people(free)
+    } == {
+        ("subject", "pipeline.crm_links", "lead_id", 2),
+        ("subject", "pipeline.crm_links", "agreed_name", 1),
+        ("subject", "pipeline.sync_conflicts", "local_id", 1),
+        ("subject", "pipeline.sync_outbox", "local_id", 1),
+    }
+    assert {one_id for found in rescan_people(free) for one_id in found.ids} == {
+        str(one_id) for one_id in (anonymized["leads"], merged, earlier, conflict)
+    }
+
+
+def test_a_merge_of_users_that_names_a_lead_of_before_is_no_leftover_of_it(
+    free: Connection, anonymized: Client
+) -> None:
+    record = json.dumps({"leads": [str(anonymized["leads"])], "user": {"name": VALUE}})
+    undo = {"removed_id": uuid4(), "record": record, "expires_at": AS_OF + DAY}
+    put(free, "pipeline.undo_records", kind="users", kept_id=uuid4(), **undo)
+    assert rescan_people(free) == []
+    free.execute(text("update pipeline.undo_records set kind = 'leads'"))
+    assert [found.column for found in rescan_people(free)] == ["record"]
 
 
 def test_every_other_text_of_a_subjects_rows_is_searched_for_patterns(

@@ -433,10 +433,14 @@ def test_our_own_records_go_at_their_time(officer: Officer) -> None:
             "values (gen_random_uuid(), :at, gen_random_uuid(), 'x')",
             "insert into pipeline.button_replies (message_id, payload, pressed_at) "
             "values (gen_random_uuid(), 'x', :at)",
+            "insert into pipeline.sync_conflicts (conflict_id, system, table_name, local_id, kind, "
+            "field, winner, our_value, run_id, found_at) values (gen_random_uuid(), 'pipedrive', "
+            "'leads', gen_random_uuid(), 'both_changed', 'name', 'theirs', 'x', "
+            "gen_random_uuid(), :at)",
             at=at,
         )
     officer.run()
-    for table in ("quarantine", "inbound_batches", "undo_records"):
+    for table in ("quarantine", "inbound_batches", "undo_records", "sync_conflicts"):
         assert officer.one(f"select count(*) from pipeline.{table}") == 1, table  # noqa: S608
     assert officer.rows(
         "select report, error from pipeline.runs where pipeline = 'watchdog' order by started_at"
@@ -452,6 +456,32 @@ def test_our_own_records_go_at_their_time(officer: Officer) -> None:
         (None,),
         ("x",),
     ]
+
+
+def test_conflicts_of_a_held_lead_stay_and_go_once_released(officer: Officer) -> None:
+    leads = [add(officer, "leads", user_id=old_user(officer, 1)) for _ in range(2)]
+    before = uuid4()
+    for lead in (*leads, before):
+        officer.change(
+            "insert into pipeline.sync_conflicts (conflict_id, system, table_name, local_id, kind, "
+            "field, winner, our_value, run_id, found_at) values (gen_random_uuid(), 'pipedrive', "
+            "'leads', :lead, 'both_changed', 'name', 'theirs', 'x', gen_random_uuid(), :at)",
+            lead=lead,
+            at=NOW - 91 * DAY,
+        )
+    officer.change(
+        "insert into pipeline.crm_links (lead_id, state, merged_into, made_at, changed_at) "
+        "values (:before, 'merged', :into, now(), now())",
+        before=before,
+        into=leads[0],
+    )
+    _hold(officer, "leads", before)  # and so the one that it became part of
+    _hold(officer, "users", officer.one("select user_id from leads where id = :l", l=leads[1]))
+    officer.run()
+    assert officer.one("select count(*) from pipeline.sync_conflicts") == 3
+    officer.change("update pipeline.retention_holds set released_at = now()")
+    officer.run()
+    assert officer.one("select count(*) from pipeline.sync_conflicts") == 0
 
 
 def test_tickets_are_never_touched(officer: Officer) -> None:

@@ -50,7 +50,8 @@ WORDS = {
             "loose_lead_name", "loose_lead_notes", "appointment_notes", "appointment_event",
             "appointment_staff", "service_notes", "summary", "context", "quarantined",
             "file_name", "waiting_file", "hold_reason", "hold_owner",
-            "export", "log", "mail", "run_note", "undo_name",
+            "export", "log", "mail", "run_note", "undo_name", "link_name", "link_company",
+            "ours", "theirs",
         )
     )
 }  # fmt: skip
@@ -160,7 +161,7 @@ class Everything(Inbound):
             ),
             {"s": w["summary"], "c": w["context"]},
         )
-        insert(
+        lead = insert(
             connection,
             "leads",
             user_id=user,
@@ -177,6 +178,22 @@ class Everything(Inbound):
             name=w["loose_lead_name"],
             notes=w["loose_lead_notes"],
             created_at=NOW,
+        )
+        connection.execute(
+            text(
+                "insert into pipeline.crm_links (lead_id, state, agreed_name, agreed_company, "
+                "made_at, changed_at) values (:lead, 'pending', :name, :company, :at, :at)"
+            ),
+            {"lead": lead, "name": w["link_name"], "company": w["link_company"], "at": NOW},
+        )
+        connection.execute(
+            text(
+                "insert into pipeline.sync_conflicts (conflict_id, system, table_name, local_id, "
+                "kind, field, winner, our_value, their_value, run_id, found_at) values "
+                "(gen_random_uuid(), 'pipedrive', 'leads', :lead, 'both_changed', 'name', 'ours', "
+                ":ours, :theirs, gen_random_uuid(), :at)"
+            ),
+            {"lead": lead, "ours": w["ours"], "theirs": w["theirs"], "at": NOW},
         )
         insert(
             connection,

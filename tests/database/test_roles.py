@@ -157,7 +157,7 @@ _KINDS = [
 
 
 @pytest.mark.parametrize(("table", "column", "kind"), _KINDS)
-def test_reporting_reads_a_text_column_only_where_it_is_plain(
+def test_reporting_reads_a_catalogued_column_only_where_it_is_plain(
     database: TestDatabase, table: str, column: str, kind: Kind
 ) -> None:
     statement = f"select {column} from {table}"  # noqa: S608

@@ -24,7 +24,7 @@ from gatte_pipelines.database.names import NINE
 from gatte_pipelines.database.pipeline_tables import PipelineBase
 from gatte_pipelines.database.tables import ENUMS, Base
 from gatte_pipelines.errors import ConfigurationError
-from gatte_pipelines.personal_data import CATALOGUE, VIEWS, is_reportable
+from gatte_pipelines.personal_data import CATALOGUE, VIEWS, is_reportable, personal_columns
 from tests.database.rows import WHEN, whole_client
 from tests.postgres import PostgresServer, TestDatabase
 
@@ -151,10 +151,21 @@ def test_definer_functions_look_into_pg_temp_last(database: TestDatabase) -> Non
         assert "search_path=pg_catalog, pipeline, pg_temp" in (configuration or ""), name
 
 
+# Ids of records of the CRM, which lead to the person there.
+IDS_ELSEWHERE = {
+    ("pipeline.crm_links", column)
+    for column in ("remote_lead_id", "deal_id", "person_id", "organization_id", "note_id")
+}
+
+
 def test_every_text_column_is_catalogued(database: TestDatabase) -> None:
     listed = {(table, column) for table, columns in CATALOGUE.items() for column in columns}
     with database.connect("owner") as connection:
-        assert _text_columns(connection) == listed
+        assert _text_columns(connection) == listed - IDS_ELSEWHERE
+
+
+def test_an_id_that_leads_to_a_person_elsewhere_is_catalogued_as_personal() -> None:
+    assert set(personal_columns()) >= IDS_ELSEWHERE
 
 
 @pytest.mark.parametrize("kind", ["text", "varchar(10)", "jsonb", "json", "bytea", "text[]"])
@@ -184,6 +195,8 @@ def test_a_column_is_reportable_unless_it_is_personal_or_secret() -> None:
     assert is_reportable("public.messages", "created_at")
     assert not is_reportable("public.messages", "content")
     assert not is_reportable("public.users", "login_token")
+    assert not is_reportable("pipeline.crm_links", "person_id")
+    assert is_reportable("pipeline.crm_links", "lead_id")
 
 
 def test_migrating_again_does_nothing(database: TestDatabase) -> None:

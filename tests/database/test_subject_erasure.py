@@ -7,6 +7,7 @@ from datetime import timedelta
 from typing import Any
 from uuid import UUID, uuid4
 
+import httpx
 import pytest
 
 from gatte_pipelines.errors import PermanentError
@@ -21,6 +22,7 @@ from gatte_pipelines.privacy.subject_requests import (
     find_due,
     read_requests,
 )
+from gatte_pipelines.sandbox.pipedrive import PipedriveStandIn
 from tests.inbound import AS_OF, NOW
 from tests.postgres import TestDatabase
 from tests.subjects import TOKEN, Subjects, dump, files_under, seed
@@ -389,6 +391,72 @@ def test_what_was_exported_before_goes_too(subjects: Subjects) -> None:
     assert not export.page_path.parent.exists()
 
 
+def test_a_request_of_before_a_merge_of_leads_erases_both_and_is_answered(
+    nobody: Subjects,
+) -> None:
+    gone, stayed = (nobody.add("leads", name=f"ana-{n}", phone=f"+{ANA}") for n in range(2))
+    request = nobody.open(RequestKind.ERASE, gone).request_id
+    nobody.execute("delete from leads where id = :gone", gone=gone)
+    nobody.execute(
+        "insert into pipeline.crm_links (lead_id, state, merged_into, agreed_name, made_at, "
+        "changed_at) values (:gone, 'merged', :stayed, 'ana-0', now(), now())",
+        gone=gone,
+        stayed=stayed,
+    )
+    done = nobody.erase(request)
+    assert (done.outcome, done.state) == (Outcome.ERASED, RequestState.DONE)
+    assert done.going["crm_links"] == 1
+    assert "ana-" not in dump(nobody.database)
+    # Where a backup brings the other one back, the ledger names it too.
+    assert set(nobody.entries("erased")[0]["body"]["lead_ids"]) == {str(gone), str(stayed)}
+    assert nobody.erase(request).outcome is Outcome.ALREADY_DONE
+    with nobody.database.connect() as connection:
+        assert set(read_receipt(connection, request, as_of=AS_OF).lead_ids) == {gone, stayed}
+        assert rescan_people(connection) == []
+
+
+def tell_crm(subjects: Subjects, client: httpx.Client, name: str, phone: str) -> None:
+    """A person and a lead of theirs in the CRM, linked to a lead of ours; their webhooks wait."""
+    person = client.post(
+        "/api/v2/persons", json={"name": f"{name}-la", "phones": [{"value": f"+{phone}"}]}
+    ).json()["data"]
+    remote = client.post(
+        "/api/v1/leads", json={"title": f"{name}-titulo", "person_id": person["id"]}
+    ).json()["data"]
+    client.post("/api/v1/notes", json={"content": f"{name}-nota", "lead_id": remote["id"]})
+    subjects.execute(
+        "update pipeline.crm_links set remote_lead_id = :remote, person_id = :person "
+        "where lead_id = (select id from leads where name = :name)",
+        remote=remote["id"],
+        person=person["id"],
+        name=f"{name}-lead",
+    )
+
+
+def test_webhooks_of_the_crm_about_the_person_are_exported_and_erased(subjects: Subjects) -> None:
+    with (
+        PipedriveStandIn(subjects.landing) as crm,
+        httpx.Client(base_url=crm.url, headers={"x-api-token": crm.token}) as client,
+    ):
+        for name, phone in (("ana", ANA), ("bruno", BRUNO)):
+            tell_crm(subjects, client, name, phone)
+    webhooks = {path.name: path.read_text() for path in subjects.landing.glob("pipedrive-*.json")}
+    of_bruno = {name for name, told in webhooks.items() if "bruno-" in told}
+    assert len(webhooks) - len(of_bruno) == len(of_bruno) == 3
+    export = subjects.export(subjects.user()).json_path.read_text("utf-8")
+    assert all(f"ana-{word}" in export for word in ("la", "titulo", "nota"))
+    assert "bruno-" not in export
+    # The load of messages leaves them where they are.
+    assert subjects.load().reason == "nothing_to_do"
+
+    _, request = requested(subjects)
+    subjects.erase(request)
+
+    left = {path.name for path in subjects.landing.glob("pipedrive-*.json")}
+    assert left == of_bruno
+    assert "ana-" not in files_under(subjects.landing)
+
+
 def test_the_receipt_tells_everything_without_personal_data(subjects: Subjects) -> None:
     ana, request = requested(subjects)
     subjects.erase(request)
@@ -400,7 +468,7 @@ def test_the_receipt_tells_everything_without_personal_data(subjects: Subjects) 
             assert word not in text
     text = to_text(receipt)
     assert str(ana) in text
-    assert len(receipt.lead_ids) == 2
+    assert len(receipt.lead_ids) == 3  # one that became part of another included
     assert receipt.ledger_seqs == (1, 2)
     assert "art. 16, I" in text
     assert "concluído" in text

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 import re
 import stat
@@ -11,7 +12,7 @@ from datetime import timedelta
 from html.parser import HTMLParser
 from pathlib import Path
 from typing import Any
-from uuid import uuid4
+from uuid import UUID, uuid4
 
 import pytest
 
@@ -88,6 +89,18 @@ SEEDED = {
     "pipeline.identity_changes.new_wa_id": "5511900000007",
     "pipeline.identity_changes.new_bsuid": "BR.ana2",
     "pipeline.identity_changes.new_parent_bsuid": "BR.ENT.ana2",
+    "pipeline.crm_links.remote_lead_id": str(UUID(hashlib.md5(b"ana").hexdigest())),  # noqa: S324
+    "pipeline.crm_links.deal_id": str(int(ANA) + 91),
+    "pipeline.crm_links.person_id": str(int(ANA) + 92),
+    "pipeline.crm_links.organization_id": str(int(ANA) + 93),
+    "pipeline.crm_links.note_id": str(int(ANA) + 94),
+    "pipeline.crm_links.phone_key": ANA,
+    "pipeline.crm_links.agreed_name": "ana-igual",
+    "pipeline.crm_links.agreed_phone": f"+{ANA}",
+    "pipeline.crm_links.agreed_email": "ana.igual@cliente.example",
+    "pipeline.crm_links.agreed_company": "ana-igual-empresa",
+    "pipeline.sync_conflicts.our_value": "ana-nosso",
+    "pipeline.sync_conflicts.their_value": "ana-deles-nosso",
     "pipeline.undo_records.record": "ana-desfazer",
     "pipeline.external_tasks.reference": "ana-referencia",
     "pipeline.ticket_digests.digest": "ana-selo",
@@ -246,7 +259,41 @@ def test_undo_records_that_speak_of_somebody_else_stay_out(with_both: Subjects) 
     assert "sem-cadastro" in text
     assert "transferred_to" not in text
     assert "bruno" not in text
-    assert export.counts["undo_records"] == 4
+    assert export.counts["undo_records"] == 5
+
+
+def test_what_the_crm_has_is_exported_also_of_a_lead_that_became_part_of_another(
+    with_both: Subjects,
+) -> None:
+    export = with_both.export(with_both.user())
+    data, page = both(export)
+    assert {(row["state"], row["agreed_name"]) for row in data["sections"]["crm_links"]} == {
+        ("linked", "ana-igual"),
+        ("merged", "ana-reunido"),
+    }
+    assert {row["our_value"] for row in data["sections"]["sync_conflicts"]} == {
+        "ana-nosso",
+        "ana-antes",
+    }
+    for words in ("No sistema comercial", "ana-reunido", "mudou nos dois lados", "contatado"):
+        assert words in page
+    assert "Pipedrive" in {one["name"] for one in data["recipients"]}
+
+
+def test_an_undo_record_of_leads_that_speaks_of_another_user_stays_out(
+    with_both: Subjects,
+) -> None:
+    ana, bruno = with_both.user(), with_both.user(BRUNO)
+    with_both.execute(
+        "update pipeline.undo_records set record = jsonb_build_object('lead', jsonb_build_object("
+        "'user_id', cast(:bruno as text), 'name', 'bruno-junto')) where kind = 'leads' and "
+        "kept_id in (select id from leads where user_id = :ana)",
+        ana=ana,
+        bruno=bruno,
+    )
+    export = with_both.export(ana)
+    assert "bruno" not in export.json_path.read_text("utf-8")
+    assert export.counts["undo_records"] == 1
 
 
 def test_a_merged_user_is_exported_as_the_one_that_stayed(nobody: Subjects) -> None:

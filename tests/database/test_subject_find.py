@@ -113,6 +113,28 @@ def test_a_merged_user_leads_to_the_one_that_stayed(subjects: Subjects) -> None:
     assert set(who(subjects, gone).user_ids) == {gone, subjects.user()}
 
 
+def test_a_merged_lead_leads_to_the_one_that_stayed(subjects: Subjects) -> None:
+    lead, merged, earlier = subjects.add("leads"), uuid4(), uuid4()
+    for gone, into in ((earlier, merged), (merged, lead)):
+        subjects.execute(
+            "insert into pipeline.crm_links (lead_id, state, merged_into, agreed_phone, "
+            "agreed_email, made_at, changed_at) values (:gone, 'merged', :into, "
+            "'(11) 90000-0077', 'Antes@Cliente.example', now(), now())",
+            gone=gone,
+            into=into,
+        )
+    expected = who(subjects, lead)
+    assert expected.subject_id == lead
+    assert set(expected.lead_ids) == {lead, merged, earlier}
+    assert who(subjects, earlier) == who(subjects, merged) == expected
+    with subjects.database.connect() as connection:
+        driver = psycopg_connection(connection)
+        with driver.transaction(), driver.cursor() as cursor:
+            keys = read_keys(cursor, expected).keys
+    assert "5511900000077" in keys.phones
+    assert "antes@cliente.example" in keys.emails
+
+
 def test_leads_without_a_user_are_found_by_phone_and_email(subjects: Subjects) -> None:
     by_phone = subjects.add("leads", phone="(11) 90000-0001")
     by_email = subjects.add("leads", email="Ana@Cliente.example")

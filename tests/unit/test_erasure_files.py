@@ -82,6 +82,20 @@ def test_waiting_and_archived_files_of_every_kind_lose_the_subject(
     assert names(tmp_path) == expected
 
 
+def test_a_waiting_webhook_of_the_crm_about_the_subject_is_removed(
+    files: SubjectFiles, tmp_path: Path
+) -> None:
+    for name, phone in (("pipedrive-a.json", ANA), ("pipedrive-b.json", BRUNO)):
+        (tmp_path / name).write_bytes(
+            b'{"meta": {"entity": "person"}, "data": {"phones": [{"value": "+%s"}]}}'
+            % phone.encode()
+        )
+    (found,) = files.find(KEYS)
+    assert found.place == "landing/pipedrive-a.json"
+    assert rewrite(files) == FilesRewritten(files=1, records=1)
+    assert names(tmp_path) == ["pipedrive-b.json"]
+
+
 def test_a_second_rewrite_changes_nothing(files: SubjectFiles, tmp_path: Path) -> None:
     path = archived(tmp_path, "a.jsonl.gz")
     path.write_bytes(gzip.compress(jsonl(OF_BOTH)))

@@ -60,6 +60,20 @@ def keys(**changes: Any) -> SubjectKeys:
 
 
 SUBJECT = Subject(keys(), IDS)
+LEAD_ID = "fedcba98-7654-4210-8fed-cba987654321"
+REMOTE_LEAD = "1275082f-93ba-4361-b040-7ce97283b113"
+IN_CRM = Subject(
+    keys(
+        lead_ids=frozenset({LEAD_ID.replace("-", "")}),
+        crm_records=frozenset({"person:1001", f"lead:{REMOTE_LEAD}", "deal:12"}),
+    ),
+    IDS,
+)
+
+
+def crm_event(entity: str, entity_id: str, **data: Any) -> bytes:
+    meta = {"action": "change", "entity": entity, "entity_id": entity_id, "user_id": "1001"}
+    return json.dumps({"meta": meta, "data": data, "previous": None}).encode()
 
 
 def wamid(phone: str, *, before: bytes = b"\x1c\x18\x0d", after: bytes = b"\x15\x02\x00") -> str:
@@ -80,6 +94,42 @@ def kept(text: bytes) -> Any:
     remains = cut(text).kept
     assert remains is not None
     return json.loads(remains)
+
+
+# --- Webhooks of the CRM -------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    "event",
+    [
+        crm_event("person", "77", name="Ana", phones=[{"value": "+55 11 90000-0001"}]),
+        crm_event("person", "77", name="Ana", emails=[{"value": EMAIL}]),
+        crm_event("lead", "x", title="Ana", origin_id=LEAD_ID),
+        crm_event(
+            "deal", "9", title="Ana", custom_fields={"k": {"type": "varchar", "value": LEAD_ID}}
+        ),
+        crm_event("person", "1001"),
+        crm_event("lead", REMOTE_LEAD, title="Ana"),
+        crm_event("deal", "9", title="Ana", person_id=1001),
+        crm_event("note", "9", content="sobre Ana", deal_id=12),
+    ],
+)
+def test_a_webhook_of_the_crm_about_the_subject_goes_as_a_whole(event: bytes) -> None:
+    assert cut(event, IN_CRM) == Cut(None, [event])
+
+
+@pytest.mark.parametrize(
+    "event",
+    [
+        crm_event("person", "1002", name="Bruno", owner_id=1001),
+        crm_event("deal", "1001", title="Bruno", person_id=1002),
+        crm_event("person", "12", name="Bruno"),
+        b'{"meta": {"entity": "person", "entity_id": "1001"',
+        json.dumps({"id": 1001, "text": '"entity": "person", "entity_id": "1001"'}).encode(),
+    ],
+)
+def test_a_webhook_of_the_crm_about_somebody_else_stays(event: bytes) -> None:
+    assert IN_CRM.cut(event) is None
 
 
 # --- How a key may be written --------------------------------------------------------------------

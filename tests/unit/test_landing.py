@@ -11,7 +11,7 @@ import fsspec
 import pytest
 
 from gatte_pipelines.errors import ConfigurationError
-from gatte_pipelines.landing import LandingZone, printable
+from gatte_pipelines.landing import LandingZone, is_webhook, neutral_name, printable
 
 DAY = date(2026, 3, 2)
 
@@ -50,6 +50,38 @@ def test_only_whole_files_of_ours_are_ready_oldest_name_first(
         (False, False),
         (False, True),
     ]
+
+
+def test_webhooks_of_another_system_wait_apart(zone: LandingZone, tmp_path: Path) -> None:
+    webhooks = ["pipedrive-00ff.json", "pipedrive-1.json"]
+    messages = ["a.json", "pipedrive-export.jsonl", "pipedrive.json", "x-pipedrive-1.json"]
+    for name in (*messages, *webhooks, "pipedrive-2.json.part", "pipedrive-3.txt"):
+        (tmp_path / name).write_bytes(b'{"meta": {}}')
+    ready, others = zone.list_ready()
+    assert [file.name for file in ready] == messages
+    assert others == ["pipedrive-3.txt"]
+    for found in (zone.list_webhooks(), zone.list_webhooks("pipedrive")):
+        assert [file.name for file in found] == webhooks
+    assert zone.list_webhooks("other") == []
+    for file in zone.list_webhooks("pipedrive"):
+        assert zone.read(file) == b'{"meta": {}}'
+        assert zone.remove(file.path)
+        with pytest.raises(FileNotFoundError):
+            zone.read(file)
+    assert zone.list_webhooks() == []
+    assert len(names(zone)) == len(messages)
+
+
+def test_a_webhook_stays_one_when_its_name_is_hidden() -> None:
+    hidden = neutral_name("pipedrive-5511900001234.json")
+    assert is_webhook(hidden, "pipedrive")
+    assert "9000" not in hidden
+    assert not is_webhook(neutral_name("5511900001234.json"))
+
+
+def test_webhooks_of_a_zone_that_does_not_exist_name_the_setting(tmp_path: Path) -> None:
+    with pytest.raises(ConfigurationError, match="GATTE_INBOUND_URL"):
+        LandingZone(str(tmp_path / "absent")).list_webhooks()
 
 
 def test_a_file_is_listed_from_its_rename_on(zone: LandingZone, tmp_path: Path) -> None:
@@ -177,7 +209,7 @@ def test_files_that_wait_are_past_their_time_by_when_they_were_written(
     zone: LandingZone, tmp_path: Path
 ) -> None:
     old, older = CUTOFF - timedelta(seconds=1), CUTOFF - timedelta(days=9)
-    for name in ("b.jsonl", "c.json.part", ".d.jsonl.gz.tmp"):
+    for name in ("b.jsonl", "c.json.part", ".d.jsonl.gz.tmp", "pipedrive-1.json"):
         _write(tmp_path / name, old)
     _write(tmp_path / "a[1].json", older)
     _write(tmp_path / "new.json", CUTOFF)
@@ -186,6 +218,7 @@ def test_files_that_wait_are_past_their_time_by_when_they_were_written(
         (old, f"{zone.root}/.d.jsonl.gz.tmp"),
         (old, f"{zone.root}/b.jsonl"),
         (old, f"{zone.root}/c.json.part"),
+        (old, f"{zone.root}/pipedrive-1.json"),
     ]
 
 

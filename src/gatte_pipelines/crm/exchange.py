@@ -155,6 +155,8 @@ class Exchange:
             return remote
         if remote.case is not None:
             self._read_case_fields(known, remote, changes)
+        elif link.organization_id in changes.organizations:
+            self._take_company(remote, changes.organizations[link.organization_id].name)
         # While it was archived, what its person became was not read.
         is_needed = is_changed_here or (remote.case is not None and link.is_archived)
         self._read_person(known, remote, changes if is_usable else Changes(), is_needed=is_needed)
@@ -195,6 +197,8 @@ class Exchange:
         is_known = (
             organization_id == link.organization_id
             and link.agreed is not None
+            # What ours is to take the place of is read: somebody may have renamed it.
+            and known.local.company == link.agreed["company"]
             and not link.is_archived
         )
         if organization_id is None:
@@ -287,6 +291,15 @@ class Exchange:
         # What cannot be merged now is no difference to be met in every run: when it can be, theirs
         # will differ from what stands here now.
         settled |= {name: raw[name] for name in remote.left_alone}
+        # What only waits for the other direction must still be a difference when that comes.
+        settled |= {
+            item.name: remote.theirs[item.name]
+            for item in items
+            if item.is_written_there
+            and not self._is_carried(item)
+            and agreed is not None
+            and raw[item.name] == _link_of(known).agreed_text(item.name)
+        }
         return Decision(
             items=tuple(carried),
             here=here,

@@ -63,6 +63,10 @@ class Link:
     organization_is_ours: bool
     agreed: Mapping[str, str | None] | None
 
+    def agreed_text(self, name: str) -> str | None:
+        """The last agreed text of a field; None also where there is none."""
+        return None if self.agreed is None else self.agreed[name]
+
 
 @dataclass(frozen=True, kw_only=True, repr=False)
 class KnownLead:

@@ -2,7 +2,8 @@
 -- `leads` when both sides agreed, so that what changed here is found by comparing.
 
 -- name: find_changed_here
--- Linked leads that differ from what was agreed, or never agreed, or have a note to be sent.
+-- Linked leads that differ from what was agreed, or never agreed, or have a note to be sent, or a
+-- call whose end is not known or that was refused.
 select k.lead_id
 from pipeline.crm_links as k
 inner join leads as l on k.lead_id = l.id
@@ -17,6 +18,10 @@ where
         or l.company is distinct from k.agreed_company
         or l.stage::text is distinct from k.agreed_stage
         or (k.note_id is null and trim(l.notes) <> '')
+        or exists (
+            select from pipeline.sync_outbox as o
+            where o.system = 'pipedrive' and o.local_id = k.lead_id
+        )
     )
 order by l.created_at, l.id;
 

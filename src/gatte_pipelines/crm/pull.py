@@ -80,7 +80,7 @@ def read_changes(session: Session, *, since: datetime | None, imports: bool) -> 
     leads_since, persons_since, deals_since = (
         _begin(session, name, since, imports=imports) for name in (LEADS, PERSONS, DEALS)
     )
-    marks = _Marks(session, changes)
+    marks = _Marks(session, changes, since)
     client = session.client
     leads = marks.watch(LEADS, client.iter_leads(updated_since=leads_since))
     for some_leads in _batches(leads):
@@ -215,9 +215,10 @@ def _judge_stranger(
 class _Marks:
     """The last change that each list showed, which the next run begins at."""
 
-    def __init__(self, session: Session, changes: Changes) -> None:
+    def __init__(self, session: Session, changes: Changes, since: datetime | None) -> None:
         self._session = session
         self._changes = changes
+        self._since = since
         self._latest: dict[str, datetime] = {}
 
     def watch(self, name: str, records: Iterator[T]) -> Iterator[T]:
@@ -240,6 +241,10 @@ class _Marks:
                 marks = [self._session.now - CLOCK_SKEW]
                 if before is not None:
                     marks.append(datetime.fromisoformat(before))
+                    if self._since is not None and self._since > marks[-1]:
+                        # What lies between was not read, and is left to the next run.
+                        self._changes.watermarks[name] = before
+                        continue
                 if name in self._latest:
                     marks.append(self._latest[name])
                 self._changes.watermarks[name] = max(marks).isoformat()

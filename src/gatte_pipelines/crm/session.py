@@ -121,11 +121,6 @@ class Session:
         """Calls for a lead that were begun and whose end is not known, by action."""
         return self._intents.setdefault(lead_id, {})
 
-    @property
-    def begun(self) -> list[UUID]:
-        """The leads that have such calls."""
-        return [lead_id for lead_id, intents in self._intents.items() if intents]
-
     def note_refused(self, lead_id: UUID) -> None:
         """Pipedrive refused something about a lead: it is tried again later, not in every run."""
         with self.links.transaction() as cursor:
@@ -133,11 +128,14 @@ class Session:
                 cursor, SYSTEM, lead_id, REFUSED, now=self.clock()
             )
 
-    def forget_refused(self, lead_id: UUID) -> None:
-        """Something was taken from that lead since."""
-        if self.intents_of(lead_id).pop(REFUSED, None) is not None:
+    def forget_intents(self, lead_id: UUID) -> None:
+        """Both sides agree, or nothing is left to agree on: what was begun is not needed."""
+        intents = self.intents_of(lead_id)
+        if intents:
             with self.links.transaction() as cursor:
-                outbox.settle(cursor, SYSTEM, lead_id, REFUSED)
+                for action in intents:
+                    outbox.settle(cursor, SYSTEM, lead_id, action)
+            intents.clear()
 
     def note_done(self, cursor: psycopg.Cursor[Any], part: str, row_id: UUID) -> None:
         """Note that a row of an approved plan is done, in the transaction that does it."""

@@ -273,7 +273,8 @@ class _Run:
             there |= set(changed_here)
         work.found_here = frozenset(changed_here)
         unlinked = {lead_id for lead_id, _ in work.unlinked}
-        work.exchanged = sorted(there - adopted - unlinked - set(work.new))
+        # One that is linked and has a copy there is adopted only where the copy took its place.
+        work.exchanged = sorted(there - unlinked - set(work.new))
         work.unlinked = [each for each in work.unlinked if each[0] not in adopted]
         return work
 
@@ -375,12 +376,19 @@ class _Run:
             session.notes["joined"] += follow(session, merge)
             if self._read(lead_id) is None:
                 return Outcome(reason="merged")
-        outcome = exchange.apply(lead_id, remote)
+        try:
+            outcome = exchange.apply(lead_id, remote)
+        except WaitingError:
+            # What was to be put right there may be no difference here: the lists show it again.
+            self._holds_watermark = True
+            raise
         if outcome.reason is None and exchange.direction is not Direction.PULL:
             fresh = self._read(lead_id)
             if fresh is not None and not fresh.is_anonymized:
                 self._creation.outgoing.note_of(fresh)
-            session.forget_refused(lead_id)
+            session.forget_intents(lead_id)
+        elif outcome.reason == "deleted_there":
+            session.forget_intents(lead_id)
         return outcome
 
     def _guarded(self, lead_id: UUID, step: Callable[[], Outcome]) -> Outcome:

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING
 
 import msgspec
 
+from gatte_pipelines.crm.company import SYSTEM
 from gatte_pipelines.crm.joining import Entity, Merge
 
 if TYPE_CHECKING:
@@ -72,7 +73,7 @@ def read_events(zone: LandingZone) -> Events:
         ConfigurationError: The zone cannot be listed.
     """
     events = Events()
-    for file in zone.list_webhooks():
+    for file in zone.list_webhooks(SYSTEM):
         events.paths.append(file.path)
         if file.size_bytes > MAX_BYTES:
             events.unreadable += 1

@@ -221,7 +221,7 @@ class SubjectFiles:
     # --- Files -----------------------------------------------------------------------------------
 
     def _iter_files(self) -> Iterator[tuple[str, LandingFile]]:
-        for file in self.zone.list_ready()[0]:
+        for file in (*self.zone.list_ready()[0], *self.zone.list_webhooks()):
             yield f"landing/{redact(file.name)}", file
         # Listed only now: what was archived since stands in it.
         for day, file in self.zone.list_archived(date.min):

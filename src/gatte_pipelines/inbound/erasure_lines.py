@@ -19,6 +19,7 @@ from gatte_pipelines.inbound.chatbot_events import is_chatbot_event
 from gatte_pipelines.inbound.envelope import confine_broken_strings
 from gatte_pipelines.inbound.ids import MessageIds
 from gatte_pipelines.personal_data import SubjectKeys
+from gatte_pipelines.sync.webhooks import name_records
 
 # As people write numbers: spaces, hyphens and brackets between the digits.
 _SEPARATORS = b" \t().+/-"
@@ -50,6 +51,8 @@ _SENDERS = frozenset(
 _RECIPIENTS = frozenset({"to", "recipient_id", "recipient_user_id", "recipient_parent_user_id"})
 # Ours in every notification: the number that people write to, and what Meta calls it.
 _OURS = frozenset({"metadata", "messaging_product"})
+# In every webhook of the CRM.
+_CRM_MARK = b'"entity"'
 
 _object = msgspec.json.Decoder(dict[str, msgspec.Raw])
 _list = msgspec.json.Decoder(list[msgspec.Raw])
@@ -103,7 +106,10 @@ class Subject:
             rb"(?<![a-z0-9._%+-])" + re.escape(email) + rb"(?![a-z0-9-]|\.[a-z0-9])"
             for email in self._emails
         )
-        self._user_ids = [_plain(user_id).encode() for user_id in sorted(keys.user_ids)]
+        self._row_ids = [
+            _plain(row_id).encode() for row_id in sorted(keys.user_ids | keys.lead_ids)
+        ]
+        self._crm_records = keys.crm_records
 
     def is_named_in(self, raw: bytes) -> bool:
         """Whether bytes, of JSON or not, hold one of the keys, however it is written.
@@ -134,11 +140,14 @@ class Subject:
     def cut(self, line: bytes) -> Cut | None:
         """Take the person out of a line; None where they are not in it.
 
+        A webhook of the CRM is about one record, and goes as a whole: the sync reads that record
+        again anyway.
+
         Args:
             line: One body of a webhook or one event, without its line end.
         """
         if not self.is_named_in(line):
-            return None
+            return Cut(None, [line]) if self._is_about_record(line) else None
         if is_chatbot_event(line):
             return Cut(None, [line])
         for pieces in _readable(line):
@@ -146,6 +155,19 @@ class Subject:
             if cut is not None:
                 return cut if cut.removed else None
         return Cut(None, [line])
+
+    def _is_about_record(self, line: bytes) -> bool:
+        """Whether it is a webhook of the CRM about a record of the person's.
+
+        It need not say a number or an address: a deal has a title, and the id of its person.
+        """
+        if not self._crm_records or _CRM_MARK not in line:
+            return False
+        try:
+            event = _any_object.decode(line)
+        except _UNREADABLE:
+            return False
+        return not self._crm_records.isdisjoint(name_records(event))
 
     # --- Bytes -----------------------------------------------------------------------------------
 
@@ -178,13 +200,13 @@ class Subject:
         return False
 
     def _has_lowered(self, text: bytes) -> bool:
-        if not (self._emails or self._user_ids):
+        if not (self._emails or self._row_ids):
             return False
         lowered = text.lower()
         if _is_in(lowered, self._emails, self._email):
             return True
         plain = lowered.translate(None, b"-")
-        return any(user_id in plain for user_id in self._user_ids)
+        return any(row_id in plain for row_id in self._row_ids)
 
     def _has_message(self, text: bytes) -> bool:
         if not self._message_ids:

@@ -37,6 +37,7 @@ SIMPLE_RULES = (
     "services_notes",
     "inbound_batches",
     "quarantine",
+    "sync_conflicts",
     "runs_text",
     "plans_expired",
     "erased_messages",

@@ -451,6 +451,8 @@ def _to_reference(keys: SubjectKeys) -> str:
             "bsuids": sorted(keys.bsuids),
             "emails": sorted(keys.emails),
             "user_ids": sorted(keys.user_ids),
+            "lead_ids": sorted(keys.lead_ids),
+            "crm_records": sorted(keys.crm_records),
         }
     )
 
@@ -463,6 +465,9 @@ def _to_keys(reference: str, message_ids: frozenset[str]) -> SubjectKeys:
         emails=frozenset(stored["emails"]),
         message_ids=message_ids,
         user_ids=frozenset(stored["user_ids"]),
+        # A task of before the CRM was known has neither.
+        lead_ids=frozenset(stored.get("lead_ids", ())),
+        crm_records=frozenset(stored.get("crm_records", ())),
     )
 
 

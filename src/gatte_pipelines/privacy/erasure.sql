@@ -208,9 +208,30 @@ where
         and (
             n.kept_id = any(%(leads)s)
             or n.removed_id = any(%(leads)s)
-            or (n.record #>> '{lead,user_id}')::uuid = any(%(users)s)
+            or exists (
+                select from unnest(%(users)s::uuid[] || %(leads)s::uuid[]) as s (id)
+                where position(s.id::text in n.record::text) > 0
+            )
         )
-    );
+    )
+union all
+select
+    'crm_links',
+    count(*)
+from pipeline.crm_links as k
+where k.lead_id = any(%(leads)s) or k.merged_into = any(%(leads)s)
+union all
+select
+    'sync_outbox',
+    count(*)
+from pipeline.sync_outbox as b
+where b.local_id = any(%(leads)s)
+union all
+select
+    'sync_conflicts',
+    count(*)
+from pipeline.sync_conflicts as x
+where x.local_id = any(%(leads)s);
 
 -- name: count_staying
 select

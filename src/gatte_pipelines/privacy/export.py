@@ -7,6 +7,7 @@ history passes through without being held.
 from __future__ import annotations
 
 import os
+import re
 import shutil
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
@@ -41,7 +42,14 @@ from gatte_pipelines.privacy.subject_requests import (
     transaction_at,
 )
 from gatte_pipelines.privacy.subject_stores import FoundRecord, SubjectFiles
-from gatte_pipelines.privacy.subjects import KnownBy, Subject, read_keys, read_subject
+from gatte_pipelines.privacy.subjects import (
+    KnownBy,
+    Subject,
+    read_keys,
+    read_subject,
+    written_phone_keys,
+)
+from gatte_pipelines.sync.webhooks import name_contacts, name_records
 
 if TYPE_CHECKING:
     import psycopg
@@ -83,6 +91,8 @@ class _Seen:
                 self.models.add(row["model"])
         elif section.name == "leads":
             self.has_crm |= row["crm_id"] is not None
+        elif section.name == "crm_links":
+            self.has_crm = True
         elif section.name == "appointments":
             self.has_calendar |= row["calendar_event_id"] is not None
 
@@ -218,6 +228,7 @@ _PEOPLE = frozenset(
         "bsuid",
     }
 )
+_UUID = re.compile(rb"[0-9a-fA-F]{8}-(?:[0-9a-fA-F]{4}-){3}[0-9a-fA-F]{12}")
 # A member of staff in an event of the chatbot.
 _STAFF = "transferred_to"
 
@@ -238,10 +249,22 @@ def _iter_records(records: Iterator[FoundRecord], known: KnownBy) -> _Rows:
             for name in _PEOPLE & content.keys()
             if isinstance(value := content[name], str) and value
         }
+        people |= _read_event(content, one.record)
         if people and people.isdisjoint(known.own):
             continue
         content.pop(_STAFF, None)
         yield {"place": one.place, "line": one.line, "record": content}
+
+
+def _read_event(content: Mapping[str, Any], record: bytes) -> set[str]:
+    """Whom a webhook of the CRM says that it is about; nobody where it is none."""
+    people = set(name_records(content))
+    if people:
+        for contact in name_contacts(content):
+            people |= {contact.lower(), *written_phone_keys(contact)[:1]}
+        # Ours, wherever a field of theirs holds it.
+        people |= {_plain(found.decode().lower()) for found in _UUID.findall(record)}
+    return people
 
 
 def _plain(value: str) -> str:

@@ -240,6 +240,48 @@ left join pipeline.anonymized_rows as z on z.table_name = 'leads' and l.id = z.r
 where l.id = any(%(leads)s)
 order by l.created_at, l.id;
 
+-- name: crm_links
+-- Also of leads that became part of one of theirs.
+select
+    k.lead_id,
+    k.merged_into,
+    k.state,
+    k.remote_lead_id,
+    k.deal_id,
+    k.person_id,
+    k.organization_id,
+    k.note_id,
+    k.is_archived,
+    k.phone_key,
+    k.agreed_name,
+    k.agreed_phone,
+    k.agreed_email,
+    k.agreed_company,
+    k.agreed_stage,
+    k.agreed_at,
+    k.made_at,
+    k.changed_at
+from pipeline.crm_links as k
+where k.lead_id = any(%(leads)s)
+order by k.made_at, k.lead_id;
+
+-- name: sync_conflicts
+select
+    c.local_id as row_id,
+    c.system,
+    c.table_name,
+    c.kind,
+    c.field,
+    c.winner,
+    c.our_value,
+    c.their_value,
+    c.found_at,
+    c.resolved_at,
+    c.resolution
+from pipeline.sync_conflicts as c
+where c.local_id = any(%(leads)s)
+order by c.found_at, c.conflict_id;
+
 -- name: appointments
 select
     a.id as appointment_id,
@@ -405,8 +447,11 @@ where
     )
     or (
         n.kind = 'leads'
-        and n.kept_id = any(%(leads)s)
-        and coalesce(n.record #>> '{lead,user_id}' = any(%(users)s::text[]), true)
+        and (n.kept_id = any(%(leads)s) or n.removed_id = any(%(leads)s))
+        and not exists (
+            select from jsonb_path_query(n.record, '$.**.user_id') as o (item)
+            where o.item <> 'null' and o.item #>> '{}' <> all(%(users)s::text[])
+        )
     )
 order by n.made_at, n.undo_id;
 

@@ -192,6 +192,44 @@ SECTIONS: tuple[Section, ...] = (
         },
     ),
     Section(
+        name="crm_links",
+        title="No sistema comercial",
+        intro="Os registros de lá que são o seu interesse comercial, e o que os dois lados dizem.",
+        labels={
+            "agreed_name": "Nome",
+            "agreed_company": "Empresa",
+            "agreed_phone": "Telefone",
+            "agreed_email": "E-mail",
+            "agreed_stage": "Etapa",
+            "agreed_at": "Igual nos dois lados desde",
+            "state": "Situação",
+            "is_archived": "Arquivado lá",
+            "phone_key": "Telefone, como o comparamos",
+            "remote_lead_id": "Código do lead lá",
+            "deal_id": "Código do negócio lá",
+            "person_id": "Código da pessoa lá",
+            "organization_id": "Código da empresa lá",
+            "note_id": "Código da nota lá",
+            "lead_id": "Código do interesse comercial aqui",
+            "merged_into": "Reunido ao de código",
+        },
+    ),
+    Section(
+        name="sync_conflicts",
+        title="Diferenças com outros sistemas",
+        intro="Quando um dado seu mudou aqui e lá: os dois valores, por prazo curto.",
+        labels={
+            "found_at": "Quando",
+            "system": "Sistema",
+            "kind": "O que houve",
+            "field": "Dado",
+            "our_value": "Aqui",
+            "their_value": "Lá",
+            "winner": "Ficou",
+            "resolution": "Escolhido por uma pessoa",
+        },
+    ),
+    Section(
         name="appointments",
         title="Agendamentos",
         intro="Demonstrações, treinamentos e outros compromissos marcados.",
@@ -311,7 +349,7 @@ SECTIONS: tuple[Section, ...] = (
     ),
     Section(
         name="undo_records",
-        title="Cópias para desfazer uma reunião de cadastros",
+        title="Cópias para desfazer uma reunião de registros",
         intro="Ficam por trinta dias, para corrigir um engano.",
         labels={
             "made_at": "Feita",
@@ -341,8 +379,9 @@ SECTIONS: tuple[Section, ...] = (
     ),
     Section(
         name="files",
-        title="Arquivos recebidos do WhatsApp",
-        intro="Os registros originais das suas mensagens, guardados por prazo curto.",
+        title="Arquivos recebidos",
+        intro="Os registros originais das suas mensagens e os avisos do sistema comercial ainda "
+        "não lidos, guardados por prazo curto.",
         labels={"place": "Arquivo", "line": "Linha", "record": "Conteúdo"},
         layout="records",
     ),
@@ -451,6 +490,16 @@ _WORDS = {
     "renew": "quero renovar",
     "renewed": "já renovei",
     "later": "lembrar depois",
+    "linked": "ligado",
+    "deleted": "excluído lá",
+    "merged": "reunido a outro",
+    "both_changed": "mudou nos dois lados",
+    "kept": "mudou lá, onde não vale",
+    "ours": "o nosso",
+    "theirs": "o do outro sistema",
+    "name": "nome",
+    "phone": "telefone",
+    "company": "empresa",
     "pipedrive": "Pipedrive",
     "google_calendar": "Google Agenda",
 }
@@ -472,9 +521,14 @@ _CODES = frozenset(
         "system",
         "channel",
         "answer",
+        "agreed_stage",
+        "field",
+        "winner",
+        "resolution",
     }
 )
 _HISTORY_CODES = _CODES | {"old_value", "new_value"}
+_STAGE_CODES = _CODES | {"our_value", "their_value"}
 _AUTHORS = {
     "client": "Você",
     "bot": "Assistente",
@@ -505,6 +559,7 @@ _STORES = {
     "appointments_details": "Anotações de agendamentos",
     "services_notes": "Anotações de serviços encerrados",
     "quarantine": "Registros que não puderam ser lidos",
+    "sync_conflicts": "Diferenças com outros sistemas",
     "undo_records": "Cópias para desfazer, depois de vencidas",
     "landing_archive": "Arquivos recebidos do WhatsApp",
     "exports": "Esta cópia dos seus dados, do nosso lado",
@@ -624,7 +679,11 @@ def _list(texts: Iterable[str]) -> str:
 
 
 def _card(section: Section, row: Row, _previous: Row | None) -> str:
-    codes = _HISTORY_CODES if section.name == "history" else _CODES
+    codes = _CODES
+    if section.name == "history":
+        codes = _HISTORY_CODES
+    elif section.name == "sync_conflicts" and row["field"] == "stage":
+        codes = _STAGE_CODES
     parts = []
     for field, label in section.labels.items():
         value = row.get(field)

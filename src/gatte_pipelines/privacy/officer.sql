@@ -81,6 +81,11 @@ select
 from pipeline.quarantine
 union all
 select
+    'sync_conflicts',
+    min(found_at)
+from pipeline.sync_conflicts
+union all
+select
     'identity_changes_unknown',
     min(changed_at)
 from pipeline.identity_changes

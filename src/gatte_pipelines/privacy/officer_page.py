@@ -23,7 +23,7 @@ from gatte_pipelines.privacy.officer import (
     OfficerReport,
     RuleLine,
 )
-from gatte_pipelines.privacy.policy import WITH_STAFF, WITH_USER, Action
+from gatte_pipelines.privacy.policy import WITH_LEAD, WITH_STAFF, WITH_USER, Action
 from gatte_pipelines.run_report import PIPELINE_NAMES_PT, Outcome, reason_pt
 
 Document = OfficerReport | IncidentKit
@@ -598,6 +598,7 @@ RULE_TITLES_PT = {
     "staff_names": "Nomes de atendentes",
     "inbound_batches": "Nomes dos arquivos recebidos",
     "quarantine": "Quarentena",
+    "sync_conflicts": "Diferenças com outros sistemas",
     "identity_changes_unknown": "Trocas de número de desconhecidos",
     "undo_records": "Registros de desfazer",
     "runs_text": "Notas e erros de execuções",
@@ -674,6 +675,8 @@ def _period(line: RuleLine) -> str:
     if rule.period is None:
         if rule.clock == WITH_USER:
             return "com o usuário"
+        if rule.clock == WITH_LEAD:
+            return "com o lead"
         if rule.clock == WITH_STAFF:
             return "com o nome do atendente"
         return "sem prazo"

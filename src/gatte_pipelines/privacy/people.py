@@ -34,6 +34,8 @@ _FORGET = (
     "delete_identities",
     "delete_undo_records",
 )
+# What became part of these leads goes with them: the ids of both.
+_FORGET_LEADS = ("delete_links", "delete_intents", "delete_conflicts", "delete_lead_undo_records")
 _CLEAR = {
     "delete_contexts": "session_context",
     "clear_messages": "messages",
@@ -89,10 +91,11 @@ def anonymize_users(
 
 
 def anonymize_leads(cursor: psycopg.Cursor[Any], lead_ids: Sequence[UUID], *, rule: str) -> int:
-    """Anonymise leads; how many.
+    """Anonymise leads; how many. What a sync remembers of them goes, and of leads merged into them.
 
     Args:
-        cursor: In a transaction that has ``gatte.as_of`` set.
+        cursor: In a transaction that has ``gatte.as_of`` set. A sync that writes of a lead locks
+            its row first and asks whether it is anonymised, so that nothing comes back afterwards.
         lead_ids: ``leads.id``; what is anonymised already stays as it is.
         rule: What ``pipeline.anonymized_rows`` says it was done for.
     """
@@ -101,9 +104,12 @@ def anonymize_leads(cursor: psycopg.Cursor[Any], lead_ids: Sequence[UUID], *, ru
         return 0
     parameters = {"leads": leads, "rule": rule}
     cursor.execute(_SQL["lock_leads"], parameters)
+    known = {"leads": [*leads, *find_merged_leads(cursor, leads)]}
+    cursor.execute(_SQL["keep_requests"], parameters)
+    for name in _FORGET_LEADS:
+        cursor.execute(_SQL[name], known)
     cursor.execute(_SQL["anonymize_leads"], parameters | {"phones": _placeholders(leads)})
     changed = cursor.rowcount
-    cursor.execute(_SQL["delete_undo_records_of_leads"], parameters)
     cursor.execute(_SQL["note_anonymized_leads"], parameters)
     return changed
 
@@ -111,6 +117,12 @@ def anonymize_leads(cursor: psycopg.Cursor[Any], lead_ids: Sequence[UUID], *, ru
 def find_linked_leads(cursor: psycopg.Cursor[Any], user_ids: Sequence[UUID]) -> list[UUID]:
     """The leads of these users, by ``leads.user_id``."""
     cursor.execute(_SQL["find_linked_leads"], {"users": list(user_ids)})
+    return [row[0] for row in cursor.fetchall()]
+
+
+def find_merged_leads(cursor: psycopg.Cursor[Any], lead_ids: Sequence[UUID]) -> list[UUID]:
+    """Leads that became part of one of these, whose rows are gone."""
+    cursor.execute(_SQL["find_merged_leads"], {"leads": list(lead_ids)})
     return [row[0] for row in cursor.fetchall()]
 
 

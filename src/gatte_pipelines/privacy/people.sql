@@ -31,6 +31,76 @@ from leads
 where user_id = any(%(users)s)
 order by id;
 
+-- name: find_merged_leads
+-- Leads that became part of one of these, through however many.
+with recursive merged (lead_id) as (
+    select k.lead_id
+    from pipeline.crm_links as k
+    where k.merged_into = any(%(leads)s)
+    union
+    select k.lead_id
+    from merged as m
+    inner join pipeline.crm_links as k on m.lead_id = k.merged_into
+)
+
+select m.lead_id
+from merged as m
+order by m.lead_id;
+
+-- name: keep_requests
+-- A request of a lead that became part of another one is that one's: once the links are gone
+-- nothing else says so.
+with recursive merged (lead_id, into_id) as (
+    select
+        k.lead_id,
+        k.merged_into
+    from pipeline.crm_links as k
+    where
+        k.merged_into = any(%(leads)s)
+        and not exists (
+            select from pipeline.crm_links as o
+            where o.lead_id = k.merged_into and o.state = 'merged'
+        )
+    union
+    select
+        k.lead_id,
+        m.into_id
+    from merged as m
+    inner join pipeline.crm_links as k on m.lead_id = k.merged_into
+)
+
+update pipeline.subject_requests as r
+set user_id = m.into_id
+from merged as m
+where r.user_id = m.lead_id;
+
+-- name: delete_links
+delete from pipeline.crm_links
+where lead_id = any(%(leads)s);
+
+-- name: delete_intents
+delete from pipeline.sync_outbox
+where local_id = any(%(leads)s);
+
+-- name: delete_conflicts
+delete from pipeline.sync_conflicts
+where local_id = any(%(leads)s);
+
+-- name: delete_lead_undo_records
+-- What a merge of leads removed, also where only the record itself names the lead. A record of a
+-- merge of users names its leads by id alone, and says nothing of them.
+delete from pipeline.undo_records as n
+where
+    n.kind = 'leads'
+    and (
+        n.kept_id = any(%(leads)s)
+        or n.removed_id = any(%(leads)s)
+        or exists (
+            select from unnest(%(leads)s::uuid[]) as l (id)
+            where position(l.id::text in n.record::text) > 0
+        )
+    );
+
 -- name: find_leaving_keys
 insert into leaving_keys
 select distinct
@@ -219,20 +289,22 @@ delete from pipeline.user_identities
 where user_id = any(%(users)s);
 
 -- name: delete_undo_records
-delete from pipeline.undo_records
+delete from pipeline.undo_records as n
 where
-    kept_id = any(%(users)s)
-    or removed_id = any(%(users)s)
-    or kept_id in (
+    n.kept_id = any(%(users)s)
+    or n.removed_id = any(%(users)s)
+    or n.kept_id in (
         select c.id from conversations as c
         where c.user_id = any(%(users)s)
     )
-    -- A lead whose row went when it became part of another: it names its user only here.
-    or (kind = 'leads' and (record #>> '{lead,user_id}')::uuid = any(%(users)s));
-
--- name: delete_undo_records_of_leads
-delete from pipeline.undo_records
-where kind = 'leads' and (kept_id = any(%(leads)s) or removed_id = any(%(leads)s));
+    or (
+        -- A lead that was theirs before it became part of somebody else's.
+        n.kind = 'leads'
+        and exists (
+            select from unnest(%(users)s::uuid[]) as u (id)
+            where position(u.id::text in n.record::text) > 0
+        )
+    );
 
 -- name: delete_contexts
 delete from session_context as s
@@ -396,6 +468,25 @@ with texts (value) as (
     where l.id = any(%(leads)s)
     union
     select v.value
+    from pipeline.crm_links as k
+    cross join
+        lateral (
+            values
+            (k.phone_key),
+            (k.agreed_name),
+            (k.agreed_phone),
+            (k.agreed_email),
+            (k.agreed_company)
+        ) as v (value)
+    where k.lead_id = any(%(leads)s) or k.merged_into = any(%(leads)s)
+    union
+    select v.value
+    from pipeline.sync_conflicts as c
+    cross join lateral (values (c.our_value), (c.their_value)) as v (value)
+    -- A stage is a word that may stand anywhere.
+    where c.local_id = any(%(leads)s) and c.field is distinct from 'stage'
+    union
+    select v.value
     from appointments as a
     cross join lateral (values (a.notes), (a.calendar_event_id)) as v (value)
     where a.user_id = any(%(users)s)
@@ -498,14 +589,22 @@ with places (place, text) as (
     where
         n.kept_id = any(%(users)s)
         or n.removed_id = any(%(users)s)
-        or (
-            n.kind = 'leads'
-            and (
-                n.kept_id = any(%(leads)s)
-                or n.removed_id = any(%(leads)s)
-                or (n.record #>> '{lead,user_id}')::uuid = any(%(users)s)
-            )
+        or n.kept_id = any(%(leads)s)
+        or n.removed_id = any(%(leads)s)
+    union all
+    select
+        'crm_links',
+        concat_ws(
+            ' ', k.phone_key, k.agreed_name, k.agreed_phone, k.agreed_email, k.agreed_company
         )
+    from pipeline.crm_links as k
+    where k.lead_id = any(%(leads)s) or k.merged_into = any(%(leads)s)
+    union all
+    select
+        'sync_conflicts',
+        concat_ws(' ', c.our_value, c.their_value)
+    from pipeline.sync_conflicts as c
+    where c.local_id = any(%(leads)s)
 )
 
 select distinct p.place

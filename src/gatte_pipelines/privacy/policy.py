@@ -28,6 +28,8 @@ MAX_MASS_ROWS = 100_000
 
 WITH_USER = "with_user"
 """Clock of what goes together with its user, in the same transaction."""
+WITH_LEAD = "with_lead"
+"""Clock of what goes together with its lead, in the same transaction."""
 WITH_STAFF = "with_staff_names"
 """Clock of what changes together with the colleague's name in ``pipeline.staff``."""
 
@@ -413,6 +415,30 @@ _KINDS: dict[str, _Kind] = {
     "external_tasks_reference": _following(
         "pipeline.external_tasks", WITH_USER, Action.CLEAR, "reference"
     ),
+    # What goes with the lead, in the same transaction; conflicts sooner where their time is over.
+    "crm_links": _following(
+        "pipeline.crm_links",
+        WITH_LEAD,
+        Action.DELETE,
+        "remote_lead_id",
+        "deal_id",
+        "person_id",
+        "organization_id",
+        "note_id",
+        "phone_key",
+        "agreed_name",
+        "agreed_phone",
+        "agreed_email",
+        "agreed_company",
+    ),
+    "sync_conflicts": _timed(
+        "pipeline.sync_conflicts",
+        "found_at",
+        Action.DELETE,
+        "our_value",
+        "their_value",
+        must_bound=("ceiling",),
+    ),
     # Our own people.
     "staff_names": _timed("pipeline.staff", "last_seen", Action.ANONYMIZE, "name"),
     "conversation_events_staff": _following(
@@ -444,6 +470,9 @@ _KINDS: dict[str, _Kind] = {
     "certificate_changes_kept": _kept("pipeline.certificate_changes"),
     "quality_results_kept": _kept("pipeline.quality_results"),
     "table_volumes_kept": _kept("pipeline.table_volumes"),
+    "sync_outbox_kept": _kept("pipeline.sync_outbox"),
+    "crm_account_kept": _kept("pipeline.crm_account"),
+    "crm_tokens_kept": _kept("pipeline.crm_tokens"),
     "watermarks_kept": _kept("pipeline.watermarks"),
     "gates_kept": _kept("pipeline.gates"),
     "alembic_version_kept": _kept("pipeline.alembic_version"),

@@ -83,6 +83,22 @@ SUBJECT_COLUMNS: dict[str, dict[str, str]] = {
     ),
     "pipeline.undo_records": {"record": "subject_undo_records"},
     "pipeline.external_tasks": {"reference": "subject_tasks"},
+    "pipeline.crm_links": dict.fromkeys(
+        (
+            "remote_lead_id",
+            "deal_id",
+            "person_id",
+            "organization_id",
+            "note_id",
+            "phone_key",
+            "agreed_name",
+            "agreed_phone",
+            "agreed_email",
+            "agreed_company",
+        ),
+        "subject_links",
+    ),
+    "pipeline.sync_conflicts": dict.fromkeys(("our_value", "their_value"), "subject_conflicts"),
 }
 """The statement of rescan.sql that finds a personal column in rows of a subject."""
 
@@ -107,6 +123,7 @@ NOBODYS_COLUMNS: dict[str, dict[str, str]] = {
 """Personal columns that belong to no subject who is anonymised, and why."""
 
 # Text that is plain by the catalogue, in rows of subjects that stay: searched for patterns only.
+# Calls that were begun for a lead may not stay at all.
 _PATTERN_STATEMENTS = (
     "subject_conversations",
     "subject_facts",
@@ -114,11 +131,12 @@ _PATTERN_STATEMENTS = (
     "subject_opt_outs",
     "subject_history",
     "subject_codes",
+    "subject_intents",
 )
 # Looked at once, whoever is asked for: they are of somebody who cannot be named any more.
 _NOBODYS_STATEMENTS = ("senders_of_nobody", "changes_of_nobody")
 
-_UNCHECKED_CLOCKS = {"with_user", "with_staff_names"}
+_UNCHECKED_CLOCKS = {"with_user", "with_lead", "with_staff_names"}
 # These follow another rule's clock and are still checked by a statement of their own.
 _CHECKED_WITH_OTHERS = {"external_tasks_reference"}
 
@@ -170,7 +188,7 @@ def is_rescanned(rule: Rule) -> bool:
     """Whether the database alone can show that a rule was kept.
 
     Not: what is kept or erased by others, files and Prefect's records, and what goes with its user
-    (`rescan_people`) or with the colleague's name (``staff_names``).
+    or lead (`rescan_people`) or with the colleague's name (``staff_names``).
     """
     if rule.name in _CHECKED_WITH_OTHERS:
         return True

@@ -87,10 +87,24 @@ followed as (
     union
     select
         f.table_name,
-        f.row_id,
-        g.into_user_id
+        n.row_id,
+        n.user_id
     from followed as f
-    inner join pipeline.user_merges as g on f.user_id = g.from_user_id
+    cross join
+        lateral (
+            select
+                f.row_id,
+                g.into_user_id as user_id
+            from pipeline.user_merges as g
+            where g.from_user_id = f.user_id
+            union all
+            select
+                k.merged_into,
+                l.user_id
+            from pipeline.crm_links as k
+            inner join leads as l on k.merged_into = l.id
+            where f.table_name = 'leads' and k.lead_id = f.row_id
+        ) as n
 )
 
 select
@@ -755,6 +769,42 @@ with found as (
             ('pipeline.quarantine.source_name')
         ) as v (column_name)
     where q.quarantined_at < %(instant)s::timestamptz - %(period)s::interval
+)
+
+select
+    column_name,
+    basis,
+    count(distinct row_id),
+    min(at),
+    trim_array(
+        array_agg(row_id order by at, row_id),
+        greatest(count(*) - %(sample)s, 0)::int
+    )
+from found
+group by grouping sets ((column_name, basis), (basis));
+
+-- name: sync_conflicts
+with found as (
+    select
+        c.conflict_id::text as row_id,
+        c.found_at as at,
+        v.column_name,
+        case
+            when
+                c.local_id = any(%(held_rows)s::uuid[])
+                or (
+                    select l.user_id from leads as l
+                    where l.id = c.local_id
+                ) = any(%(held_users)s::uuid[]) then 'hold'
+        end as basis
+    from pipeline.sync_conflicts as c
+    cross join
+        lateral (
+            values
+            ('pipeline.sync_conflicts.our_value'),
+            ('pipeline.sync_conflicts.their_value')
+        ) as v (column_name)
+    where c.found_at < %(instant)s::timestamptz - %(period)s::interval
 )
 
 select
@@ -1547,19 +1597,28 @@ from found
 group by column_name;
 
 -- name: subject_undo_records
--- By who was kept or removed, and by every id that the record names.
+-- By who was kept or removed, and by every id that the record names. Of a merge of users the record
+-- names leads too, which may be past their time before the users are: by id, and nothing else.
 with subjects as (
-    select n.id
+    select
+        n.id,
+        false as is_lead
     from unnest(%(users)s::uuid[]) as n (id)
     union
-    select n.id
+    select
+        n.id,
+        true
     from unnest(%(leads)s::uuid[]) as n (id)
     union
-    select g.from_user_id
+    select
+        g.from_user_id,
+        false
     from unnest(%(users)s::uuid[]) as n (id)
     inner join pipeline.user_merges as g on n.id = g.into_user_id
     union
-    select c.id
+    select
+        c.id,
+        false
     from unnest(%(users)s::uuid[]) as n (id)
     inner join conversations as c on n.id = c.user_id
 ),
@@ -1595,7 +1654,141 @@ found as (
     from named as n
     inner join subjects as s on n.id = s.id
     inner join pipeline.undo_records as r on n.undo_id = r.undo_id
-    where r.record not in ('{}'::jsonb, '[]'::jsonb, 'null'::jsonb)
+    where
+        r.record not in ('{}'::jsonb, '[]'::jsonb, 'null'::jsonb)
+        and (not s.is_lead or r.kind = 'leads')
+)
+
+select
+    column_name,
+    count(distinct row_id),
+    min(at),
+    trim_array(
+        array_agg(row_id order by at, row_id),
+        greatest(count(*) - %(sample)s, 0)::int
+    )
+from found
+group by column_name;
+
+-- name: subject_links
+-- Of the lead, and of those that became part of it; the row itself may not stand either.
+with recursive lead_ids (id) as (
+    select n.id
+    from unnest(%(leads)s::uuid[]) as n (id)
+    union
+    select l.id
+    from unnest(%(users)s::uuid[]) as n (id)
+    inner join leads as l on n.id = l.user_id
+    union
+    select k.lead_id
+    from lead_ids as i
+    inner join pipeline.crm_links as k on i.id = k.merged_into
+),
+
+found as (
+    select
+        k.lead_id::text as row_id,
+        k.made_at as at,
+        v.column_name
+    from lead_ids as i
+    inner join pipeline.crm_links as k on i.id = k.lead_id
+    cross join
+        lateral (
+            values
+            ('pipeline.crm_links.remote_lead_id', k.remote_lead_id is not null),
+            ('pipeline.crm_links.deal_id', k.deal_id is not null),
+            ('pipeline.crm_links.person_id', k.person_id is not null),
+            ('pipeline.crm_links.organization_id', k.organization_id is not null),
+            ('pipeline.crm_links.note_id', k.note_id is not null),
+            ('pipeline.crm_links.phone_key', k.phone_key <> ''),
+            ('pipeline.crm_links.agreed_name', k.agreed_name <> ''),
+            ('pipeline.crm_links.agreed_phone', k.agreed_phone <> ''),
+            ('pipeline.crm_links.agreed_email', k.agreed_email <> ''),
+            ('pipeline.crm_links.agreed_company', k.agreed_company <> ''),
+            ('pipeline.crm_links.lead_id', concat(
+                k.remote_lead_id, k.deal_id, k.person_id, k.organization_id, k.note_id,
+                k.phone_key, k.agreed_name, k.agreed_phone, k.agreed_email, k.agreed_company
+            ) = '')
+        ) as v (column_name, is_left)
+    where v.is_left
+)
+
+select
+    column_name,
+    count(distinct row_id),
+    min(at),
+    trim_array(
+        array_agg(row_id order by at, row_id),
+        greatest(count(*) - %(sample)s, 0)::int
+    )
+from found
+group by column_name;
+
+-- name: subject_conflicts
+-- Nor may one without a value, such as of a lead that is gone there.
+with recursive lead_ids (id) as (
+    select n.id
+    from unnest(%(leads)s::uuid[]) as n (id)
+    union
+    select l.id
+    from unnest(%(users)s::uuid[]) as n (id)
+    inner join leads as l on n.id = l.user_id
+    union
+    select k.lead_id
+    from lead_ids as i
+    inner join pipeline.crm_links as k on i.id = k.merged_into
+),
+
+found as (
+    select
+        c.conflict_id::text as row_id,
+        c.found_at as at,
+        v.column_name
+    from lead_ids as i
+    inner join pipeline.sync_conflicts as c on i.id = c.local_id
+    cross join
+        lateral (
+            values
+            ('pipeline.sync_conflicts.our_value', c.our_value <> ''),
+            ('pipeline.sync_conflicts.their_value', c.their_value <> ''),
+            ('pipeline.sync_conflicts.local_id', concat(c.our_value, c.their_value) = '')
+        ) as v (column_name, is_left)
+    where v.is_left
+)
+
+select
+    column_name,
+    count(distinct row_id),
+    min(at),
+    trim_array(
+        array_agg(row_id order by at, row_id),
+        greatest(count(*) - %(sample)s, 0)::int
+    )
+from found
+group by column_name;
+
+-- name: subject_intents
+-- A call that waits to be tried again would carry the lead to the other system once more.
+with recursive lead_ids (id) as (
+    select n.id
+    from unnest(%(leads)s::uuid[]) as n (id)
+    union
+    select l.id
+    from unnest(%(users)s::uuid[]) as n (id)
+    inner join leads as l on n.id = l.user_id
+    union
+    select k.lead_id
+    from lead_ids as i
+    inner join pipeline.crm_links as k on i.id = k.merged_into
+),
+
+found as (
+    select
+        b.local_id::text as row_id,
+        b.begun_at as at,
+        'pipeline.sync_outbox.local_id' as column_name
+    from lead_ids as i
+    inner join pipeline.sync_outbox as b on i.id = b.local_id
 )
 
 select

@@ -53,6 +53,7 @@ from gatte_pipelines.privacy.people import (
     anonymize_leads,
     anonymize_users,
     find_linked_leads,
+    find_merged_leads,
     probe_old_values,
     read_old_values,
 )
@@ -650,20 +651,22 @@ class _Run:
         if not self._retention.hooks:
             return
         is_user = table == "users"
-        leaving = [
-            Leaving(
-                subject_id=row_id,
-                user_ids=[row_id] if is_user else [],
-                lead_ids=find_linked_leads(cursor, [row_id]) if is_user else [row_id],
+        leaving = []
+        for row_id in ids:
+            leads = find_linked_leads(cursor, [row_id]) if is_user else [row_id]
+            leaving.append(
+                Leaving(
+                    subject_id=row_id,
+                    user_ids=[row_id] if is_user else [],
+                    lead_ids=[*leads, *find_merged_leads(cursor, leads)],
+                )
             )
-            for row_id in ids
-        ]
         plan_external_tasks_of_all(cursor, self._retention.hooks, leaving)
 
     def _anonymize_users(
         self, cursor: psycopg.Cursor[Any], name: str, ids: Sequence[UUID]
     ) -> tuple[int, list[UUID]]:
-        values = read_old_values(cursor, ids, [])
+        values = read_old_values(cursor, ids, find_linked_leads(cursor, ids))
         counts = anonymize_users(cursor, ids, rule=name)
         _assert_gone(probe_old_values(cursor, values, ids, counts.lead_ids))
         return counts.users, list(counts.lead_ids)

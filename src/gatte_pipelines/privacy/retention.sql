@@ -39,10 +39,18 @@ with recursive holds (table_name, row_id) as (
     union
     select
         h.table_name,
-        m.into_user_id
+        n.row_id
     from holds as h
-    inner join pipeline.user_merges as m on h.row_id = m.from_user_id
-    where h.table_name = 'users'
+    cross join
+        lateral (
+            select m.into_user_id as row_id
+            from pipeline.user_merges as m
+            where h.table_name = 'users' and m.from_user_id = h.row_id
+            union all
+            select k.merged_into
+            from pipeline.crm_links as k
+            where h.table_name = 'leads' and k.lead_id = h.row_id and k.state = 'merged'
+        ) as n
 ),
 
 subjects as (
@@ -430,6 +438,52 @@ from (
 
 -- name: apply_quarantine
 delete from pipeline.quarantine
+where ctid = any(%(tids)s::tid[]);
+
+-- name: due_sync_conflicts
+-- The values are the lead's: what holds the lead or its user holds them too.
+select
+    count(*),
+    min(found_at),
+    coalesce(bit_xor(hashtextextended(conflict_id::text, 0)), 0)
+from pipeline.sync_conflicts
+where
+    found_at < pipeline.clock() - %(period)s::interval
+    and local_id not in (select h.row_id from held_rows as h)
+    and local_id not in (
+        select l.id
+        from held_users as h
+        inner join leads as l on h.user_id = l.user_id
+    );
+
+-- name: take_sync_conflicts
+select
+    array_agg(t.ctid)::text,
+    count(*),
+    min(t.found_at),
+    max(t.found_at),
+    coalesce(bit_xor(hashtextextended(t.conflict_id::text, 0)), 0)
+from (
+    select
+        c.ctid,
+        c.conflict_id,
+        c.found_at
+    from pipeline.sync_conflicts as c
+    where
+        c.found_at < pipeline.clock() - %(period)s::interval
+        and c.local_id not in (select h.row_id from held_rows as h)
+        and c.local_id not in (
+            select l.id
+            from held_users as h
+            inner join leads as l on h.user_id = l.user_id
+        )
+    order by c.found_at
+    limit %(limit)s
+    for update skip locked
+) as t;
+
+-- name: apply_sync_conflicts
+delete from pipeline.sync_conflicts
 where ctid = any(%(tids)s::tid[]);
 
 -- name: due_runs_text

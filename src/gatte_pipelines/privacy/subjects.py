@@ -22,6 +22,7 @@ from gatte_pipelines.database.statements import read_statements
 from gatte_pipelines.errors import BadInputError, PermanentError
 from gatte_pipelines.personal_data import SubjectKeys
 from gatte_pipelines.phones import BRAZILIAN_AREA_CODES, forms, is_possible_wa_id, phone_key
+from gatte_pipelines.privacy.people import find_merged_leads
 
 if TYPE_CHECKING:
     import psycopg
@@ -128,7 +129,8 @@ class Subject:
     Attributes:
         subject_id: ``users.id`` that is theirs now; of somebody who never wrote, ``leads.id``.
         user_ids: That user and those merged into it; empty where the person is a lead only.
-        lead_ids: Leads linked to the user, and unlinked ones that are theirs by phone or e-mail.
+        lead_ids: Leads linked to the user, unlinked ones that are theirs by phone or e-mail, and
+            those that became part of one of them, whose rows are gone.
         disputed_lead_ids: Unlinked leads that may be somebody else's: left alone.
     """
 
@@ -421,8 +423,8 @@ def read_subject(cursor: psycopg.Cursor[Any], subject_id: UUID) -> Subject:
 
     Args:
         cursor: In a transaction.
-        subject_id: ``users.id``, also of a user merged into another; or ``leads.id``, which leads
-            to its user where it has one.
+        subject_id: ``users.id`` or ``leads.id``, also of one merged into another; a lead leads to
+            its user where it has one.
 
     Raises:
         UnknownSubjectError: Nobody has this id.
@@ -452,7 +454,7 @@ def _read_user(cursor: psycopg.Cursor[dict[str, Any]], user_id: UUID) -> Subject
     return Subject(
         subject_id=user_id,
         user_ids=users,
-        lead_ids=tuple(sorted({*linked, *own})),
+        lead_ids=_with_merged(cursor, {*linked, *own}),
         disputed_lead_ids=tuple(disputed),
     )
 
@@ -467,9 +469,14 @@ def _read_lead(cursor: psycopg.Cursor[dict[str, Any]], lead: _Lead) -> Subject:
     return Subject(
         subject_id=lead.lead_id,
         user_ids=(),
-        lead_ids=tuple(sorted(own)),
+        lead_ids=_with_merged(cursor, own),
         disputed_lead_ids=tuple(one.lead_id for one in free if one.lead_id not in own),
     )
+
+
+def _with_merged(cursor: psycopg.Cursor[dict[str, Any]], leads: set[UUID]) -> tuple[UUID, ...]:
+    with cursor.connection.cursor() as plain:
+        return tuple(sorted({*leads, *find_merged_leads(plain, list(leads))}))
 
 
 def _read_linked(cursor: psycopg.Cursor[dict[str, Any]], users: Sequence[UUID]) -> set[UUID]:
@@ -506,7 +513,8 @@ class KnownBy:
             number it was: messages are then met by their ids alone.
         shared: How many numbers, user ids and e-mails were left out.
         own: Everything, shared or not, as one writes it to say whose a record is: digits of
-            numbers, BSUIDs, users.id as hexadecimal digits.
+            numbers, BSUIDs, e-mails in lower case, ids of users and leads as hexadecimal digits,
+            records of the CRM.
     """
 
     keys: SubjectKeys
@@ -536,18 +544,27 @@ def read_keys(cursor: psycopg.Cursor[Any], subject: Subject) -> KnownBy:
     with cursor.connection.cursor() as plain:
         plain.execute(_SQL["read_message_ids"], {"users": users})
         message_ids = frozenset(row[0] for row in plain)
+        plain.execute(_SQL["read_crm_records"], {"leads": list(subject.lead_ids)})
+        crm_records = frozenset(row[0] for row in plain)
+    user_ids = frozenset(user_id.hex for user_id in users)
+    lead_ids = frozenset(lead_id.hex for lead_id in subject.lead_ids)
     return KnownBy(
         keys=SubjectKeys(
             phones=frozenset(form for key in phones - others for form in forms(key)),
             bsuids=frozenset(bsuids - others),
             emails=frozenset(emails - others),
             message_ids=message_ids,
-            user_ids=frozenset(user_id.hex for user_id in users),
+            user_ids=user_ids,
+            lead_ids=lead_ids,
+            crm_records=crm_records,
         ),
         own=frozenset(
             {form for key in phones for form in forms(key)}
             | bsuids
-            | {user_id.hex for user_id in users}
+            | emails
+            | user_ids
+            | lead_ids
+            | crm_records
         ),
         shared=len((phones | bsuids | emails) & others),
     )

@@ -45,14 +45,23 @@ where
 order by l.created_at, l.id;
 
 -- name: read_lead
+-- Also of a lead that became part of another one since.
+with recursive sought (lead_id) as (
+    select %(sought_id)s::uuid
+    union
+    select k.merged_into
+    from sought as s
+    inner join pipeline.crm_links as k on s.lead_id = k.lead_id and k.state = 'merged'
+)
+
 select
     l.id as lead_id,
     l.user_id,
     l.phone,
     lower(l.email) as email,
     l.created_at
-from leads as l
-where l.id = %(sought_id)s;
+from sought as s
+inner join leads as l on s.lead_id = l.id;
 
 -- name: read_current_user
 select m.into_user_id as user_id
@@ -123,7 +132,19 @@ select
     'email',
     lower(l.email)
 from leads as l
-where (l.user_id = any(%(users)s) or l.id = any(%(leads)s)) and l.email is not null;
+where (l.user_id = any(%(users)s) or l.id = any(%(leads)s)) and l.email is not null
+union
+select
+    'lead_phone',
+    k.agreed_phone
+from pipeline.crm_links as k
+where k.lead_id = any(%(leads)s) and k.agreed_phone is not null
+union
+select
+    'email',
+    lower(k.agreed_email)
+from pipeline.crm_links as k
+where k.lead_id = any(%(leads)s) and k.agreed_email is not null;
 
 -- name: find_identities_of_others
 -- Of these values, those that somebody else has or had too.
@@ -135,6 +156,37 @@ where
     i.user_id <> all(%(users)s)
     and i.value = any(%(identity_values)s)
 group by i.kind, i.value;
+
+-- name: read_crm_records
+-- Not a person or a company there that is somebody else's lead's too, nor a company that was there
+-- before ours.
+select v.record
+from pipeline.crm_links as k
+cross join
+    lateral (
+        values
+        ('lead:' || k.remote_lead_id),
+        ('deal:' || k.deal_id),
+        ('note:' || k.note_id),
+        (
+            case when not exists (
+                select from pipeline.crm_links as o
+                where o.person_id = k.person_id and o.lead_id <> all(%(leads)s)
+            ) then 'person:' || k.person_id end
+        ),
+        (
+            case when k.organization_is_ours and not exists (
+                select from pipeline.crm_links as o
+                where o.organization_id = k.organization_id and o.lead_id <> all(%(leads)s)
+            ) then 'organization:' || k.organization_id end
+        )
+    ) as v (record)
+where k.lead_id = any(%(leads)s) and v.record is not null
+union
+-- Of a lead that the sync has not met yet.
+select case when l.crm_id ~ '^[0-9]+$' then 'deal:' else 'lead:' end || l.crm_id
+from leads as l
+where l.id = any(%(leads)s) and l.crm_id is not null;
 
 -- name: read_message_ids
 -- Of messages, of their edits and of reactions to them: what a record in a file is known by.

@@ -232,6 +232,10 @@ class PipedriveStandIn(LoopbackServer):
         """
         self._faults.add(fault, times, skip, method, path)
 
+    def stop_failing(self) -> None:
+        """Forget every fault that is still to come."""
+        self._faults = FaultPlan()
+
     def alter(
         self,
         key: str,
