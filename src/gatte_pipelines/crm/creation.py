@@ -33,6 +33,7 @@ if TYPE_CHECKING:
 CREATED = "created"
 """Reason of an outcome: a lead was made, there or here."""
 
+_TAKEN = "same_crm_id"
 _MAX_INTEREST = 200
 _DEAL_ID = re.compile(r"[1-9][0-9]{0,17}")
 
@@ -140,8 +141,8 @@ class Creation:
             if locked is None or locked.is_anonymized:
                 raise UnavailableError
             if self._is_taken(cursor, lead_id, record):
-                session.tell("same_crm_id")
-                return Outcome(reason="same_crm_id")
+                session.tell(_TAKEN)
+                return Outcome(reason=_TAKEN)
             session.links.begin(cursor, lead_id)
             link_case(session, cursor, lead_id, record)
             session.links.set_person(cursor, lead_id, record.person_id, is_ours=False)
@@ -176,7 +177,11 @@ class Creation:
         if record is None or (isinstance(record, m.Deal) and record.is_deleted):
             self._note_unknown(lead_id)
             return Outcome(reason="deleted_there")
-        return self.adopt(lead_id, record)
+        outcome = self.adopt(lead_id, record)
+        if outcome.reason == _TAKEN:
+            with session.links.transaction() as cursor:
+                session.note_done(cursor, "adopt", lead_id)  # no run meets it again
+        return outcome
 
     def take_in(self, lead: m.Lead, known_person: m.Person | None = None) -> Outcome:
         """Insert a lead that was born there.
@@ -220,6 +225,7 @@ class Creation:
             if session.links.of_remote_leads(cursor, [lead.id]):
                 return Outcome(reason="changed")
             session.links.insert_lead(cursor, local, str(lead.id))
+            session.note_done(cursor, "import", lead.id)
             session.links.begin(cursor, local.lead_id)
             link_case(session, cursor, local.lead_id, lead)
             session.links.set_person(
@@ -265,6 +271,7 @@ class Creation:
             known = session.links.lock(cursor, lead_id)
             if known is None or known.is_anonymized:
                 raise UnavailableError
+            session.note_done(cursor, "adopt", lead_id)
             session.links.begin(cursor, lead_id)
             session.links.set_deleted(cursor, lead_id)
             conflicts.record(

@@ -409,6 +409,7 @@ class Exchange:
             )
         if decision.here:
             session.links.write_lead(cursor, known.local, decision.here)
+            session.note_done(cursor, "pull", lead_id)
         case = remote.case
         if isinstance(case, m.Deal) and link.deal_id is None:
             link_case(session, cursor, lead_id, case)
@@ -509,6 +510,7 @@ class Exchange:
             at=session.clock(),
         )
         session.links.set_deleted(cursor, lead_id)
+        session.note_done(cursor, "delete", lead_id)
         return Outcome(reason="deleted_there")
 
 
