@@ -9,7 +9,7 @@ from __future__ import annotations
 import random
 from collections import Counter
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import timedelta
 from typing import Any, LiteralString, TypeAlias
 from uuid import NAMESPACE_OID, UUID, uuid5
@@ -543,11 +543,11 @@ class World:
         with self._watching(has, ("stage",), ("conversion", lead["id"])):
             deal_id = self.crm.convert_lead(lead["id"], stages[b % len(stages)])
             deal_ids += [] if deal_id is None else [deal_id]
+        # What the labels said, they have seen; what the deal says now is of the deal.
         self.live = [
-            Edit(one.side, ("deal", deal_ids[0]), one.field, one.value)
-            if deal_ids and one.holder in {("lead", lead["id"]), ("conversion", lead["id"])}
-            else one
+            replace(one, holder=("deal", deal_ids[0])) if one.holder[0] == "conversion" else one
             for one in self.live
+            if one.holder != ("lead", lead["id"]) or one.field != "stage"
         ]
 
     def _their_deal(self, a: int, b: int, c: int) -> None:
@@ -870,6 +870,9 @@ class World:
         for field, theirs in self.shown_there(row).items():
             if field in useless or (field in CONTACTS and is_going):
                 continue
+            is_untold = not mapping.can_be_told(row["stage"], self.desk.policy.stages)
+            if field == "stage" and kind == "lead" and is_untold:
+                continue  # no label stands for it: told nowhere
             if field == "company" and kind == "deal" and ours[field] is None:
                 continue  # a deal's organization can only be replaced
             if not self.same(field, ours[field], theirs):
@@ -885,8 +888,13 @@ class World:
         for lead_id, count in made.items():
             if count > 1:
                 self._problem(f"lead {_short(lead_id)} was made {count} times")
-        notes = Counter(note["content"] for note in self.crm.notes)
-        self.problems += [f"note {text} is there {n} times" for text, n in notes.items() if n > 1]
+        # Once a lead: the one that another became part of has its note from then on.
+        notes = Counter(
+            (note["content"], note["lead_id"], note["deal_id"]) for note in self.crm.notes
+        )
+        for (text, *_), count in notes.items():
+            if count > 1:
+                self._problem(f"note {text} is there {count} times")
 
     def _check_edits(self) -> None:
         rows = {row["id"]: row for row in self.leads()}

@@ -401,9 +401,17 @@ class PipedriveClient:
         }
         return self._iter_by_ids(ep.LIST_DEALS, m.Deal, query, ids)
 
-    def iter_archived_deals(self, *, org_id: int) -> Iterator[m.Deal]:
-        """Archived deals of an organization, which no other list has; 20 tokens a page."""
-        return self._iter_cursor(ep.LIST_ARCHIVED_DEALS, m.Deal, {"org_id": org_id})
+    def iter_archived_deals(
+        self, *, person_id: int | None = None, org_id: int | None = None
+    ) -> Iterator[m.Deal]:
+        """Archived deals, which no other list has; 20 tokens a page.
+
+        Args:
+            person_id: Only those of this person.
+            org_id: Only those of this organization.
+        """
+        query = {"person_id": person_id, "org_id": org_id, "include_fields": "source_lead_id"}
+        return self._iter_cursor(ep.LIST_ARCHIVED_DEALS, m.Deal, query)
 
     def get_deal(self, deal_id: int) -> m.Deal | None:
         """One deal, perhaps with ``is_deleted`` or archived; None where there is none any more."""

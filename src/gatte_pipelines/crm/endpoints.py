@@ -92,7 +92,9 @@ SEARCH_ORGANIZATIONS = _endpoint(
 LIST_DEALS = _endpoint(
     "GET", "/api/v2/deals", 10, f"person_id org_id status include_fields {_LIST}"
 )
-LIST_ARCHIVED_DEALS = _endpoint("GET", "/api/v2/deals/archived", 20, f"org_id {_CURSOR}")
+LIST_ARCHIVED_DEALS = _endpoint(
+    "GET", "/api/v2/deals/archived", 20, f"person_id org_id include_fields {_CURSOR}"
+)
 GET_DEAL = _endpoint("GET", "/api/v2/deals/{id}", 1, "include_fields")
 UPDATE_DEAL = _endpoint("PATCH", "/api/v2/deals/{id}", 5)
 DELETE_DEAL = _endpoint("DELETE", "/api/v2/deals/{id}", 3)

@@ -174,9 +174,10 @@ class Exchange:
         if lead is not None or link.person_id is None:
             return lead
         # A conversion takes the lead away; the deal names it.
-        for deal in client.iter_deals(person_id=link.person_id):
-            if deal.source_lead_id == link.remote_lead_id:
-                return deal
+        for deals in (client.iter_deals, client.iter_archived_deals):
+            for deal in deals(person_id=link.person_id):
+                if deal.source_lead_id == link.remote_lead_id:
+                    return deal
         return None
 
     def _read_case_fields(self, known: KnownLead, remote: Remote, changes: Changes) -> None:
@@ -258,11 +259,14 @@ class Exchange:
         for name in mapping.left_alone_here(known.local):
             # Not emptied, but of no use: as if unchanged, so that nothing is emptied there.
             ours[name] = (agreed or {}).get(name)
+        left_alone = set(remote.left_alone)
+        if self._says_nothing_of_stage(known, remote):
+            left_alone.add("stage")
         rules = [
             self._rule(rule, known, remote)
             for rule in self._session.policy.rules
             if rule.name in remote.theirs
-            and rule.name not in remote.left_alone
+            and rule.name not in left_alone
             and not (
                 rule.name in _REQUIRED
                 and rule.owner is Side.THEIRS
@@ -290,7 +294,7 @@ class Exchange:
         }
         # What cannot be merged now is no difference to be met in every run: when it can be, theirs
         # will differ from what stands here now.
-        settled |= {name: raw[name] for name in remote.left_alone}
+        settled |= {name: raw[name] for name in left_alone}
         # What only waits for the other direction must still be a difference when that comes.
         settled |= {
             item.name: remote.theirs[item.name]
@@ -320,6 +324,18 @@ class Exchange:
         )
         return rule if can_be_told else replace(rule, owner=Side.THEIRS, is_one_way=True)
 
+    def _says_nothing_of_stage(self, known: KnownLead, remote: Remote) -> bool:
+        """Whether ours is a stage that no label stands for, and the lead there has no label.
+
+        Nobody could write it there, so that there is none is not a salesperson's word.
+        """
+        stages = self._session.policy.stages
+        return (
+            isinstance(remote.case, m.Lead)
+            and remote.theirs.get("stage") == stages.no_label
+            and not mapping.can_be_told(known.local.stage, stages)
+        )
+
     def _is_carried(self, item: Merged) -> bool:
         if self.direction is Direction.PUSH:
             return not item.is_written_here
@@ -327,8 +343,8 @@ class Exchange:
             return not item.is_written_there
         return True
 
-    @staticmethod
     def _lost(
+        self,
         known: KnownLead,
         items: list[Merged],
         here: Mapping[str, Value],
@@ -346,13 +362,14 @@ class Exchange:
             elif item.name in here and item.name in useless:
                 # Ours could not be used as what it should be; nobody else has it.
                 lost.append(("both_changed", item.name, Side.THEIRS, raw, item.value))
-            elif (
-                item.why is Why.KEPT
-                and item.is_written_here
-                and agreed is not None
-                and ours[item.name] != agreed[item.name]
-            ):
-                lost.append(("kept", item.name, Side.THEIRS, raw, item.value))
+            elif item.why is Why.KEPT and item.is_written_here:
+                is_told = item.name != "stage" or _link_of(known).deal_id is not None
+                stages = self._session.policy.stages
+                was_never_there = not is_told and not mapping.can_be_told(raw, stages)
+                if was_never_there or (
+                    agreed is not None and ours[item.name] != agreed[item.name]
+                ):
+                    lost.append(("kept", item.name, Side.THEIRS, raw, item.value))
         return lost
 
     # --- carry over

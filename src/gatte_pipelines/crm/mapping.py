@@ -37,6 +37,7 @@ __all__ = [
     "TOO_LONG",
     "UNKNOWN_CONTACT",
     "LocalLead",
+    "can_be_told",
     "company_of",
     "contacts_of",
     "has_email",
@@ -219,6 +220,11 @@ def stage_of_deal(deal: m.Deal, account: Account, stages: StagePolicy) -> str | 
         if (one.pipeline, one.name) == names:
             return one.stage
     return None
+
+
+def can_be_told(stage: str, stages: StagePolicy) -> bool:
+    """Whether a lead there can show a stage: by a label, or by having none."""
+    return stage == stages.no_label or any(label.stage == stage for label in stages.labels)
 
 
 def names_our_lead(remote: m.Lead | m.Deal, account: Account) -> UUID | None:
