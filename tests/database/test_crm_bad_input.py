@@ -81,7 +81,7 @@ def decide(desk: CrmDesk, keep: Side) -> None:
 # --- values that cannot be used ---------------------------------------------------------------
 
 
-@pytest.mark.parametrize("phone", ["ramal 12", "+55119000", "90000-1234/90000-12", "x"])
+@pytest.mark.parametrize("phone", ["ramal 12", "+55 11 9", "1234/12", "x"])
 def test_a_lead_with_an_unusable_phone_is_pushed_without_it(desk: CrmDesk, phone: str) -> None:
     lead_id = desk.add_lead(name="Ana", phone=phone, email="ana@example.com")
     assert desk.sync().inserted == 1
