@@ -239,6 +239,7 @@ class _Run:
         self._progress = CrmProgress()
         self._left = 0
         self._failures = 0
+        self._idle = 0
         self._holds_watermark = False
         self._foreseen: dict[str, Counter[str]] = {name: Counter() for name in FIELDS}
         self._done: dict[str, Counter[str]] = {name: Counter() for name in FIELDS}
@@ -292,7 +293,8 @@ class _Run:
         session, report = self._session, self._report
         merges = final_merges(work.events.merges)
         parts = self._foresee(work, merges, everything=dry_run or approve is not None)
-        report.received = self._left = work.total + work.changes.pending
+        report.received = work.total + work.changes.pending
+        self._left = work.total
         self._skip("erasure_pending", work.changes.pending)
         if approve is not None:
             with session.links.transaction() as cursor:
@@ -305,6 +307,8 @@ class _Run:
                 # What is approved is held to everything that would be done.
                 parts = self._foresee(work, merges, everything=True)
             self._ask(parts, dry_run=dry_run)
+            report.duplicate += self._idle
+            self._left -= self._idle
             self._skip(DRY_RUN if dry_run else "many_changes", self._left)
             self._left = 0
             if documents is not None:
@@ -506,6 +510,8 @@ class _Run:
             self._foreseen[name]["there"] += 1
         for _, name, *_ in decision.lost:
             self._foreseen[name]["conflicts"] += 1
+        if not decision.here and not decision.there:
+            self._idle += 1
         return bool(decision.here)
 
     def _is_too_much(self, parts: list[Part]) -> bool:
