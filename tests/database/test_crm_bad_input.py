@@ -565,7 +565,8 @@ def test_a_server_error_of_what_all_need_passes_or_fails_the_run(
 def test_a_server_error_of_a_read_for_one_lead_leaves_that_lead_and_no_other(
     desk: CrmDesk,
 ) -> None:
-    first, second = desk.add_lead(), desk.add_lead()
+    first = desk.add_lead(created_at=desk.clock() - timedelta(days=1))
+    second = desk.add_lead()
     desk.crm.fail(PipedriveFault.SERVER_ERROR, method="GET", path="/persons/search", times=2)
     report = desk.sync()
     assert (report.inserted, report.skipped) == (1, {"unreadable": 1})
