@@ -317,7 +317,7 @@ class _Run:
         self._progress.total = work.total
         self._join(merges)
         self._erase_orphans(work)
-        for lead_id, outcome in self._each(work):
+        for _lead_id, outcome in self._each(work):
             self._count(outcome)
             self._progress.done += 1
             self._show(self._progress)
