@@ -366,9 +366,7 @@ class Exchange:
                 is_told = item.name != "stage" or _link_of(known).deal_id is not None
                 stages = self._session.policy.stages
                 was_never_there = not is_told and not mapping.can_be_told(raw, stages)
-                if was_never_there or (
-                    agreed is not None and ours[item.name] != agreed[item.name]
-                ):
+                if was_never_there or (agreed is not None and ours[item.name] != agreed[item.name]):
                     lost.append(("kept", item.name, Side.THEIRS, raw, item.value))
         return lost
 
