@@ -481,9 +481,7 @@ class World:
         kind, record = case
         self._note(f"their organization of {kind} {record['id']}: {wanted}")
         record_id = record["id"]
-        with self._watching(
-            lambda case: case["id"] == record_id, ("company",), (kind, record_id)
-        ):
+        with self._watching(lambda case: case["id"] == record_id, ("company",), (kind, record_id)):
             if kind == "deal":
                 self.crm.edit_deal(record_id, org_id=wanted)
             elif b % 6 == 0 and record["person_id"] is not None:
@@ -563,7 +561,9 @@ class World:
             {"is_archived": True},
         )[b % 4 if c % 3 else b % 3]
         self._note(f"their deal {deal['id']}: {values}")
-        with self._watching(lambda case: case["id"] == deal["id"], ("stage",), ("deal", deal["id"])):
+        with self._watching(
+            lambda case: case["id"] == deal["id"], ("stage",), ("deal", deal["id"])
+        ):
             self.crm.edit_deal(deal["id"], **values)
 
     def _their_deletion(self, a: int, b: int, _c: int) -> None:
@@ -630,9 +630,15 @@ class World:
         lead = self._an_open_lead(a)
         if lead is None or not any(lead["custom_fields"].values()):
             return
-        copy = self.crm.add_lead(
-            title=lead["title"], person_id=lead["person_id"], custom_fields=lead["custom_fields"]
-        ) if lead["person_id"] is not None else None
+        copy = (
+            self.crm.add_lead(
+                title=lead["title"],
+                person_id=lead["person_id"],
+                custom_fields=lead["custom_fields"],
+            )
+            if lead["person_id"] is not None
+            else None
+        )
         if copy is not None:
             self._copies.add(copy)
             self._note(f"their copy {_short(copy)} of lead {_short(lead['id'])}")
@@ -686,9 +692,7 @@ class World:
                 self._problem(f"a second person {new['id']} beside {other['id']} for {keys}")
 
     def _pending(self, kind: str) -> set[str]:
-        rows = self.rows(
-            "select reference from pipeline.external_tasks where state = 'open'"
-        )
+        rows = self.rows("select reference from pipeline.external_tasks where state = 'open'")
         return {
             row["reference"].split(":")[1]
             for row in rows

@@ -35,9 +35,7 @@ def main() -> None:
         operation = CrmSync(
             connection, client=client, policy=policy, webhooks=None, imports=False, now=now
         )
-        run_recorded(
-            connection, pipeline=PIPELINE, as_of=now, body=operation.sync, lock=PIPELINE
-        )
+        run_recorded(connection, pipeline=PIPELINE, as_of=now, body=operation.sync, lock=PIPELINE)
 
 
 if __name__ == "__main__":

@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
-from dataclasses import replace
+from collections.abc import Iterator
 from datetime import timedelta
 from typing import Any
 from uuid import UUID, uuid4
@@ -18,7 +17,6 @@ from gatte_pipelines.errors import BadInputError, ConfigurationError
 from gatte_pipelines.http import RetryableHttpError
 from gatte_pipelines.run_report import Outcome, RunReport
 from gatte_pipelines.sandbox.pipedrive import Kind, PipedriveFault
-from gatte_pipelines.sandbox.pipedrive_bodies import RefusedError
 from gatte_pipelines.sync.conflicts import resolve
 from gatte_pipelines.sync.merge import Side
 from tests.crm import CONFIG, CrmDesk, open_desk
@@ -29,7 +27,6 @@ from tests.crm_checks import (
     both_states,
     calls_of,
     last_run,
-    names_of,
     open_task,
     state_here,
     state_there,
@@ -366,7 +363,7 @@ def test_a_token_withdrawn_in_the_middle_ends_the_run_and_the_next_goes_on(desk:
 
 
 def desk_pull() -> Any:
-    from gatte_pipelines.crm.exchange import Direction  # noqa: PLC0415
+    from gatte_pipelines.crm.exchange import Direction
 
     return Direction.PULL
 
@@ -1068,6 +1065,6 @@ def test_a_record_there_that_names_a_lead_that_nobody_knows_is_told(desk: CrmDes
 
 
 def _app() -> Any:
-    from gatte_pipelines.sandbox.pipedrive_rows import Source  # noqa: PLC0415
+    from gatte_pipelines.sandbox.pipedrive_rows import Source
 
     return Source.APP

@@ -68,7 +68,7 @@ class PipedriveClient:
 
     Attributes:
         ledger: Counts the tokens of the day.
-        token_mark: Tells one token from another, and nothing of either.
+        access_mark: Tells one token from another, and nothing of either.
 
     Args:
         base_url: The host: ``https://company.pipedrive.com``. Plain ``http`` only to this machine
@@ -104,7 +104,7 @@ class PipedriveClient:
         if not 1 <= page_size <= ep.MAX_PAGE or max_pages < 1:
             raise ValueError(f"a page has 1 to {ep.MAX_PAGE} records")
         register_secret(token)
-        self.token_mark = hashlib.sha256(token.encode()).hexdigest()[:16]
+        self.access_mark = hashlib.sha256(token.encode()).hexdigest()[:16]
         self.ledger = ledger
         self._page_size = page_size
         self._max_pages = max_pages

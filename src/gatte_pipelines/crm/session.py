@@ -92,8 +92,8 @@ class Session:
             for intent in outbox.read_open(cursor, SYSTEM):
                 self._intents.setdefault(intent.local_id, {})[intent.action] = intent
             self.pending = pending_references(cursor)
-        mark = self.client.token_mark
-        if is_stale(self._account, self.policy, self.now, token_mark=mark):
+        mark = self.client.access_mark
+        if is_stale(self._account, self.policy, self.now, access_mark=mark):
             self.reread_account(creates=creates)
 
     def reread_account(self, *, creates: bool = True) -> None:
