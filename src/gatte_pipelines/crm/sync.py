@@ -317,7 +317,7 @@ class _Run:
         self._progress.total = work.total
         self._join(merges)
         self._erase_orphans(work)
-        for _lead_id, outcome in self._each(work):
+        for outcome in self._each(work):
             self._count(outcome)
             self._progress.done += 1
             self._show(self._progress)
@@ -338,19 +338,19 @@ class _Run:
             for path in work.events.paths:
                 zone.remove(path)
 
-    def _each(self, work: _Work) -> Iterator[tuple[UUID, Outcome]]:
+    def _each(self, work: _Work) -> Iterator[Outcome]:
         creation = self._creation
         for lead_id, record in work.changes.adopted.items():
-            yield lead_id, self._guarded(lead_id, partial(creation.adopt, lead_id, record))
+            yield self._guarded(lead_id, partial(creation.adopt, lead_id, record))
         for lead_id, crm_id in work.unlinked:
             step = partial(creation.adopt_by_crm_id, lead_id, crm_id)
-            yield lead_id, self._guarded(lead_id, step)
+            yield self._guarded(lead_id, step)
         for lead_id in work.exchanged:
-            yield lead_id, self._guarded(lead_id, partial(self._carry_over, work, lead_id))
+            yield self._guarded(lead_id, partial(self._carry_over, work, lead_id))
         for lead_id in work.new:
-            yield lead_id, self._guarded(lead_id, partial(self._push, lead_id))
+            yield self._guarded(lead_id, partial(self._push, lead_id))
         for lead in work.changes.born_there:
-            yield lead.id, self._guarded(lead.id, partial(creation.take_in, lead))
+            yield self._guarded(lead.id, partial(creation.take_in, lead))
 
     def _push(self, lead_id: UUID) -> Outcome:
         if self._is_refused(lead_id):
@@ -361,7 +361,7 @@ class _Run:
         """One linked lead."""
         session, exchange = self._session, self._exchange
         is_refused = self._is_refused(lead_id)
-        is_of_theirs = lead_id in work.changes.lead_ids or lead_id not in work.found_here
+        is_of_theirs = work.changes.is_about(lead_id) or lead_id not in work.found_here
         if is_refused:
             if not is_of_theirs:
                 return Outcome(reason="refused")
@@ -461,13 +461,23 @@ class _Run:
     # --- too much at once
 
     def _foresee(self, work: _Work, merges: list[Merge], *, everything: bool) -> list[Part]:
-        """What would be done, by the way it is done; for few leads without reading them."""
+        """What would be done, by the way it is done; for few leads without reading them.
+
+        What changed here alone is only read where everything is asked for: nothing of it is
+        changed here, and before it is written there it is read anyway.
+        """
         session = self._session
         pulled: set[UUID] = set()
-        self._has_foreseen = everything or len(work.exchanged) > _FEW
-        if self._has_foreseen:
-            for first in range(0, len(work.exchanged), _BATCH):
-                some = work.exchanged[first : first + _BATCH]
+        self._has_foreseen = everything
+        self._idle = 0
+        for counts in self._foreseen.values():
+            counts.clear()
+        wanted = work.exchanged
+        if not everything:
+            wanted = [lead_id for lead_id in wanted if work.changes.is_about(lead_id)]
+        if everything or len(wanted) > _FEW:
+            for first in range(0, len(wanted), _BATCH):
+                some = wanted[first : first + _BATCH]
                 with session.links.transaction() as cursor:
                     known = session.links.read(cursor, some)
                 for lead_id in some:
@@ -493,7 +503,7 @@ class _Run:
         if work.reconciled is not None and lead_id in work.reconciled.missing:
             return False  # to be confirmed by a read of its own, where that is approved
         try:
-            remote = self._exchange.read(known, work.changes)
+            remote = work.read.get(lead_id) or self._exchange.read(known, work.changes)
         except UnreadableAnswerError:
             return False  # told when it is met again
         work.read[lead_id] = remote
