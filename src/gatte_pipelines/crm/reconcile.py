@@ -72,6 +72,13 @@ def reconcile(session: Session, changes: Changes) -> Reconciled:
     live = {deal_id for deal_id, link in deals.items() if not link["is_archived"]}
     there = {deal.id for deal in client.iter_deals(ids=live)} if live else set()
     missing |= {deals[deal_id]["lead_id"] for deal_id in live - there}
+    for deal_id in deals.keys() - live:
+        # No list shows an archived deal by its id; a token each.
+        deal, lead_id = client.get_deal(deal_id), deals[deal_id]["lead_id"]
+        if deal is None or deal.is_deleted:
+            missing.add(lead_id)
+        elif not deal.is_archived:
+            changes.deals.setdefault(lead_id, deal)
     if organizations:
         # Names of organizations are in no other list; the first time all of them.
         since = None if mark is None else datetime.fromisoformat(mark) - OVERLAP
