@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 from uuid import UUID, uuid4
 
+from psycopg import sql
 from psycopg.rows import dict_row
 
 from gatte_pipelines.crm.budget import TokenLedger
@@ -91,15 +92,23 @@ class CrmDesk:
             "created_at": self.clock(),
             **values,
         }
-        columns = ", ".join(row)
-        places = ", ".join(f"%({name})s" for name in row)
-        self.execute(f"insert into leads ({columns}) values ({places})", row)
+        statement = sql.SQL("insert into leads ({}) values ({})").format(
+            sql.SQL(", ").join(map(sql.Identifier, row)),
+            sql.SQL(", ").join(map(sql.Placeholder, row)),
+        )
+        self.execute(statement, row)
         return UUID(str(row["id"]))
 
     def edit_lead(self, lead_id: UUID, **values: Any) -> None:
         """Change a lead as somebody here would."""
-        changes = ", ".join(f"{name} = %({name})s" for name in values)
-        self.execute(f"update leads set {changes} where id = %(id)s", {**values, "id": lead_id})
+        changes = [
+            sql.SQL("{} = {}").format(sql.Identifier(name), sql.Placeholder(name))
+            for name in values
+        ]
+        statement = sql.SQL("update leads set {} where id = %(id)s").format(
+            sql.SQL(", ").join(changes)
+        )
+        self.execute(statement, {**values, "id": lead_id})
 
     def lead(self, lead_id: UUID) -> dict[str, Any]:
         """A lead as it stands here."""
@@ -108,8 +117,8 @@ class CrmDesk:
 
     def link(self, lead_id: UUID) -> dict[str, Any]:
         """A lead's link."""
-        sql = "select * from pipeline.crm_links where lead_id = %(id)s"
-        (row,) = self.rows(sql, {"id": lead_id})
+        statement = "select * from pipeline.crm_links where lead_id = %(id)s"
+        (row,) = self.rows(statement, {"id": lead_id})
         return row
 
     @property
@@ -117,19 +126,19 @@ class CrmDesk:
         """All conflicts, the earliest first."""
         return self.rows("select * from pipeline.sync_conflicts order by found_at, field")
 
-    def rows(self, sql: str, values: dict[str, Any] | None = None) -> list[dict[str, Any]]:
+    def rows(self, statement: Any, values: dict[str, Any] | None = None) -> list[dict[str, Any]]:
         """What a statement of the owner gives."""
         with self.database.connect("owner") as connection:
             driver = psycopg_connection(connection)
             with driver.cursor(row_factory=dict_row) as cursor:
-                return cursor.execute(sql, values or {}).fetchall()  # type: ignore[arg-type]
+                return cursor.execute(statement, values or {}).fetchall()
 
-    def execute(self, sql: str, values: dict[str, Any] | None = None) -> None:
+    def execute(self, statement: Any, values: dict[str, Any] | None = None) -> None:
         """Run a statement of the owner."""
         with self.database.connect("owner") as connection:
             driver = psycopg_connection(connection)
             with driver.transaction():
-                driver.execute(sql, values or {})  # type: ignore[arg-type]
+                driver.execute(statement, values or {})
 
     # --- their side
 

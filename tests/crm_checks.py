@@ -5,17 +5,17 @@ from __future__ import annotations
 import json
 from collections import Counter
 from collections.abc import Callable
-from contextlib import contextmanager
 from dataclasses import replace
+from datetime import timedelta
 from typing import TYPE_CHECKING, Any
-from uuid import UUID
+from uuid import UUID, uuid4
 
+from gatte_pipelines.database.engine import psycopg_connection
 from gatte_pipelines.sandbox.pipedrive import Exchange, Kind
+from gatte_pipelines.sandbox.pipedrive_rows import Source
 from tests.pipedrive_specs import ARE_MISSING, errors_of
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
-
     from gatte_pipelines.sandbox.pipedrive import PipedriveStandIn
     from tests.crm import CrmDesk
 
@@ -107,13 +107,6 @@ def assert_valid_requests(crm: PipedriveStandIn) -> None:
         assert errors_of(replace(exchange, status=None)) == []
 
 
-@contextmanager
-def valid_requests(crm: PipedriveStandIn) -> Iterator[None]:
-    """Hold everything that is sent meanwhile to the specs."""
-    yield
-    assert_valid_requests(crm)
-
-
 def anonymize(desk: CrmDesk, lead_id: UUID) -> None:
     """What retention leaves of a lead, with the sync's own rows gone as the law's hook does it."""
     values = {"id": lead_id}
@@ -159,3 +152,47 @@ def last_run(desk: CrmDesk) -> dict[str, Any]:
         "select * from pipeline.runs where pipeline = 'crm_sync' order by started_at desc limit 1"
     )
     return row
+
+
+def fill(desk: CrmDesk, count: int, *, per_company: int = 10) -> list[UUID]:
+    """So many leads that both sides have and agree on, for a long time by now; their ids here."""
+    account, now = desk.crm.account, desk.clock.at
+    at = now - timedelta(days=30)
+    desk.clock.at = at
+    told, account.tell = account.tell, lambda _: None
+    leads = [uuid4() for _ in range(count)]
+    rows = []
+    for number, lead_id in enumerate(leads):
+        if number % per_company == 0:
+            company = f"Firma {number}"
+            organization = account.create(Kind.ORGANIZATION, {"name": company}, Source.API)
+        name, phone = f"Cliente {number}", f"+551190{number:07}"
+        contact = {"value": phone, "primary": True, "label": "mobile"}
+        values = {"name": name, "phones": [contact], "org_id": organization["id"]}
+        person = account.create(Kind.PERSON, values, Source.API)
+        values = {
+            "title": name,
+            "person_id": person["id"],
+            "organization_id": organization["id"],
+            "origin_id": str(lead_id),
+        }
+        there = account.create(Kind.LEAD, values, Source.API)
+        ids = (there["id"], person["id"], organization["id"])
+        rows.append((lead_id, name, phone, company, *ids, at))
+    account.tell, desk.clock.at = told, now
+    with desk.database.connect("owner") as connection:
+        driver = psycopg_connection(connection)
+        with driver.transaction(), driver.cursor() as cursor:
+            cursor.executemany(
+                "insert into leads (id, name, phone, company, stage, source, crm_id, created_at) "
+                "values (%s, %s, %s, %s, 'new', 'site', %s, %s)",
+                [(*row[:5], row[7]) for row in rows],
+            )
+            cursor.executemany(
+                "insert into pipeline.crm_links (lead_id, agreed_name, agreed_phone, "
+                "agreed_company, remote_lead_id, person_id, organization_id, made_at, state, "
+                "phone_key, agreed_stage, agreed_at, changed_at) values (%s, %s, %s, %s, %s, %s, "
+                "%s, %s, 'linked', substr(%s, 2), 'new', %s, %s)",
+                [(*row, row[2], row[7], row[7]) for row in rows],
+            )
+    return leads

@@ -409,6 +409,9 @@ class World:
             "delete from pipeline.crm_links where lead_id = %(id)s or merged_into = %(id)s",
             {"id": lead_id},
         )
+        self._erased_conflicts += [
+            one for one in self.desk.conflicts if one["local_id"] == lead_id
+        ]
         for table in ("sync_conflicts", "sync_outbox"):
             self.desk.execute(
                 f"delete from pipeline.{table} where local_id = %(id)s",  # noqa: S608

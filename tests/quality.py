@@ -14,7 +14,7 @@ from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from itertools import count
 from typing import Any
-from uuid import UUID
+from uuid import UUID, uuid4
 
 from sqlalchemy import Connection, text
 
@@ -166,6 +166,8 @@ class _Rows:
     def __init__(self, connection: Connection, seed: int) -> None:
         self._connection = connection
         self._draw = random.Random(seed)  # noqa: S311 - made-up rows
+        # Apart, so that what the CRM knows changes nothing of the rest.
+        self._drawn_there = random.Random(seed)  # noqa: S311 - made-up rows
         self._numbers = count(1)
         self._users: list[UUID] = []
 
@@ -223,7 +225,7 @@ class _Rows:
                 "appointments", user_id=user, status="done", scheduled_at=at, created_at=at - DAY
             )
             self._lead(at, user_id=user)
-            self._lead(at + DAY, email="lead@example.com", crm_id=f"antigo-{number}")
+            self._lead(at + DAY, email="lead@example.com", crm_id=self._crm_id())
 
     def insert_all(self) -> None:
         """Everything else, up to `AS_OF`."""
@@ -238,7 +240,7 @@ class _Rows:
         user = self._connection.scalar(
             text("select id from users where phone = :phone"), {"phone": phone}
         )
-        self._lead(AS_OF - DAY, user_id=user, email="lead@example.com", crm_id="negocio-apagado")
+        self._lead(AS_OF - DAY, user_id=user, email="lead@example.com", crm_id=self._crm_id())
         self._insert(
             "appointments",
             user_id=user,
@@ -329,12 +331,49 @@ class _Rows:
                     company=self._one("Empresa Exemplo", None),
                     email=self._one("lead@example.com", None),
                     interest=self._one("LC Web", "e-CNPJ A1", None),
-                    crm_id=f"negocio-{next(self._numbers)}" if self._chance(0.4) else None,
+                    crm_id=self._crm_id() if self._chance(0.4) else None,
                 )
 
     def _lead(self, at: datetime, **values: Any) -> UUID:
         phone = f"+55119000080{next(self._numbers) % 100:02}"
-        return self._insert("leads", **{"phone": phone, "created_at": at} | values)
+        crm_id, chance = values.get("crm_id"), self._drawn_there.random()
+        if crm_id is not None and chance < 0.2:
+            values["source"] = "pipedrive"
+        lead = self._insert("leads", **{"phone": phone, "created_at": at} | values)
+        if crm_id is not None or chance < 0.1:
+            self._link(lead, crm_id, at)
+        return lead
+
+    def _crm_id(self) -> str:
+        """A deal's, or a lead's of the CRM."""
+        deal_id = 10_000 + next(self._numbers)
+        return str(self._drawn_there.choice((deal_id, uuid4())))
+
+    def _link(self, lead: UUID, crm_id: str | None, at: datetime) -> None:
+        """As the sync leaves it: also of a lead that is about to be sent, and of a merged one."""
+        draw = self._drawn_there
+        is_deal = crm_id is not None and crm_id.isdecimal()
+        link = {
+            "lead_id": lead,
+            "state": draw.choice(("linked", "linked", "deleted")) if crm_id else "pending",
+            # A deal that was a lead there keeps that lead's id.
+            "remote_lead_id": draw.choice((uuid4(), None)) if is_deal else crm_id,
+            "deal_id": crm_id if is_deal else None,
+            "merged_into": None,
+            "agreed_name": "Lead Exemplo",
+            "at": at,
+        }
+        insert = text(
+            "insert into pipeline.crm_links (lead_id, state, remote_lead_id, deal_id, merged_into, "
+            "agreed_name, made_at, changed_at) values (:lead_id, :state, :remote_lead_id, "
+            ":deal_id, :merged_into, :agreed_name, :at, :at)"
+        )
+        self._connection.execute(insert, link)
+        if draw.random() < 0.1:
+            merged = dict.fromkeys(("remote_lead_id", "deal_id", "agreed_name"))
+            self._connection.execute(
+                insert, link | merged | {"lead_id": uuid4(), "state": "merged", "merged_into": lead}
+            )
 
     def _appointments(self) -> None:
         for day in self._days():

@@ -872,16 +872,77 @@ CORRUPTIONS = (
         "a blank link to the CRM",
         "leads",
         "update leads set crm_id = '' where id = %(lead)s returning id as leads",
-        ("crm_id_length",),
+        ("crm_id_length", "crm_id_is_its_links"),
     ),
     Corruption(
         "two leads of one record of the CRM",
         "leads",
+        "insert into pipeline.crm_links (lead_id, state, made_at, changed_at) values "
+        "(%(renewal)s, 'pending', now(), now()) on conflict do nothing; "
         "with two as (update leads as l set crm_id = o.crm_id from leads as o where o.id = "
         "%(lead)s and l.id = %(renewal)s returning l.id, o.id as other) select id as leads "
         "from two union select other from two",
         ("crm_id_is_unique",),
         is_quick=True,
+    ),
+    Corruption(
+        "a lead that is synchronised with another deal",
+        "leads",
+        "update pipeline.crm_links set deal_id = 999 where lead_id = %(lead)s returning lead_id "
+        "as leads",
+        ("crm_id_is_its_links",),
+        is_quick=True,
+    ),
+    Corruption(
+        "a linked lead whose id of the CRM is gone",
+        "leads",
+        "update leads set crm_id = null where id = %(lead)s returning id as leads",
+        ("crm_id_is_its_links",),
+    ),
+    Corruption(
+        "a lead of the CRM whose link was lost",
+        "leads",
+        "delete from pipeline.crm_links where lead_id = %(lead)s returning lead_id as leads",
+        ("crm_id_has_a_link",),
+        is_quick=True,
+    ),
+    Corruption(
+        "a linked lead that somebody deleted",
+        "leads",
+        "delete from leads where id = %(lead)s returning id as leads",
+        ("lead_of_link_is_there",),
+        is_quick=True,
+    ),
+    Corruption(
+        "the sync links an anonymised lead",
+        "leads",
+        "insert into pipeline.crm_links (lead_id, state, person_id, made_at, changed_at) values "
+        "(%(gone_lead)s, 'deleted', 5, now(), now()) returning lead_id as leads",
+        ("anonymized_has_no_link",),
+        is_quick=True,
+    ),
+    Corruption(
+        "the link of a lead that became part of an anonymised one",
+        "leads",
+        "insert into pipeline.crm_links (lead_id, state, merged_into, made_at, changed_at) "
+        "values (gen_random_uuid(), 'merged', %(gone_lead)s, now(), now()) returning merged_into "
+        "as leads",
+        ("anonymized_has_no_link",),
+    ),
+    Corruption(
+        "a conflict about an anonymised lead",
+        "leads",
+        "insert into pipeline.sync_conflicts (conflict_id, system, table_name, local_id, kind, "
+        "winner, run_id, found_at) values (gen_random_uuid(), 'pipedrive', 'leads', "
+        "%(gone_lead)s, 'deleted', 'ours', gen_random_uuid(), now()) returning local_id as leads",
+        ("anonymized_has_no_link",),
+    ),
+    Corruption(
+        "a call that would send an anonymised lead once more",
+        "leads",
+        "insert into pipeline.sync_outbox (system, local_id, action, begun_at) values "
+        "('pipedrive', %(gone_lead)s, 'create_lead', now()) returning local_id as leads",
+        ("anonymized_has_no_link",),
     ),
     Corruption(
         "the CRM brings a name back",
@@ -907,6 +968,8 @@ CORRUPTIONS = (
     Corruption(
         "a lead must have a user",
         "leads",
+        "delete from pipeline.crm_links where lead_id in (select id from leads where user_id is "
+        "null); "
         "delete from leads where user_id is null; alter table leads alter user_id set not null",
         ("schema",),
     ),
@@ -921,6 +984,8 @@ CORRUPTIONS = (
     Corruption(
         "no lead for three weeks",
         "leads",
+        "delete from pipeline.crm_links where lead_id in (select id from leads where created_at "
+        "> pipeline.clock() - interval '21 days'); "
         "delete from leads where created_at > pipeline.clock() - interval '21 days'",
         ("freshness",),
     ),

@@ -15,10 +15,16 @@ from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from email.utils import parsedate_to_datetime
+from functools import cache
 
 import httpx
 
-from gatte_pipelines.errors import GatteError, PermanentError, RetryableError
+from gatte_pipelines.errors import (
+    ConfigurationError,
+    GatteError,
+    PermanentError,
+    RetryableError,
+)
 from gatte_pipelines.redaction import redact
 
 logger = logging.getLogger(__name__)
@@ -28,6 +34,9 @@ HARMLESS_METHODS = frozenset({"GET", "HEAD", "PUT", "DELETE", "OPTIONS"})
 # The httpx extension that marks a request of another method as safe to send twice, for example a
 # POST that carries an idempotency key, or a search.
 HARMLESS_EXTENSION = "repeat_is_harmless"
+
+LOOPBACK = frozenset({"localhost", "127.0.0.1", "::1"})
+"""Hosts to which a secret may go unencrypted: this machine itself."""
 
 TOO_MANY_REQUESTS = 429
 _NOT_MODIFIED = 304
@@ -310,7 +319,7 @@ def build_client(
         policy: Bounds of the repeats.
         transport: What really sends; tests pass `httpx.MockTransport`.
     """
-    inner = httpx.HTTPTransport() if transport is None else transport
+    inner = httpx.HTTPTransport(verify=_trusted()) if transport is None else transport
     return httpx.Client(
         base_url=base_url,
         headers=dict(headers or {}),
@@ -318,6 +327,35 @@ def build_client(
         transport=RetryingTransport(inner, policy),
         follow_redirects=False,
     )
+
+
+@cache
+def _trusted() -> ssl.SSLContext:
+    """Whom every client trusts; read once, since it takes longer than most calls."""
+    return httpx.create_ssl_context()
+
+
+def parse_base_url(text: str, *, setting: str, example: str) -> httpx.URL:
+    """Read the address of an API from a setting; secrets go there.
+
+    Args:
+        text: The setting's value.
+        setting: Its name.
+        example: What it should look like.
+
+    Raises:
+        ConfigurationError: It is no such address, or secrets would go there unencrypted.
+    """
+    try:
+        url = httpx.URL(text)
+    except httpx.InvalidURL:
+        raise ConfigurationError(f"{setting} is not a URL") from None
+    is_address = url.scheme in {"https", "http"} and bool(url.host)
+    if not is_address or url.userinfo or url.query or url.fragment:
+        raise ConfigurationError(f"{setting} must look like {example}")
+    if url.scheme == "http" and url.host not in LOOPBACK:
+        raise ConfigurationError(f"{setting} would send secrets unencrypted; use https://")
+    return url
 
 
 def raise_for_error(

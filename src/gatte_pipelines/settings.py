@@ -19,6 +19,7 @@ MIN_ID_KEY_BYTES, MAX_ID_KEY_BYTES = 16, 64
 RETENTION_POLICY = "retention.yaml"
 """Name of the retention policy in the folder of the configuration."""
 
+_PATHS = {"home", "config", "google_credentials_file"}
 _NUMBERS = {
     "conversation_idle_hours",
     "context_messages",
@@ -54,6 +55,11 @@ class Settings:
     pipedrive_base_url: str | None = None
     pipedrive_api_token: str | None = field(default=None, repr=False)
     crm_import: bool = False
+    google_calendar_base_url: str = "https://www.googleapis.com/calendar/v3"
+    google_calendar_id: str | None = field(default=None, repr=False)
+    google_credentials_file: Path | None = None
+    google_token_url: str = "https://oauth2.googleapis.com/token"  # noqa: S105 - an address
+    google_subject: str | None = field(default=None, repr=False)
     whatsapp_base_url: str = "https://graph.facebook.com/v25.0"
     whatsapp_phone_number_id: str | None = None
     whatsapp_token: str | None = field(default=None, repr=False)
@@ -148,7 +154,7 @@ def read_dotenv(path: Path) -> dict[str, str]:
 
 
 def _parse(name: str, text: str) -> object:
-    if name in {"home", "config"}:
+    if name in _PATHS:
         return Path(text).expanduser()
     if name == "id_key":
         key = text.encode()

@@ -35,6 +35,7 @@ if TYPE_CHECKING:
     from gatte_pipelines.database.embedded import EmbeddedServer
     from gatte_pipelines.doctor.checkup import Check
     from gatte_pipelines.doctor.needs import Need
+    from gatte_pipelines.google_calendar.client import GoogleCalendarClient
     from gatte_pipelines.health import Finding
     from gatte_pipelines.inbound.erasure import SubjectFiles
     from gatte_pipelines.inbound.idle import Periods
@@ -375,6 +376,36 @@ class Wiring:
             with driver.transaction(), driver.cursor() as cursor:
                 known = load_account(cursor)
             yield from check_account(client, policy, known)
+
+    @contextmanager
+    def google_calendar(self, pipeline: str) -> Iterator[GoogleCalendarClient]:
+        """A client of the team's calendar.
+
+        Args:
+            pipeline: Who needs it, for what is said of a setting that is missing.
+
+        Raises:
+            ConfigurationError: A setting is missing or cannot be used.
+        """
+        from gatte_pipelines.google_calendar.client import GoogleCalendarClient  # noqa: PLC0415
+        from gatte_pipelines.google_calendar.credentials import ServiceAccount  # noqa: PLC0415
+
+        settings = self.settings
+        file, calendar_id = settings.google_credentials_file, settings.google_calendar_id or ""
+        needs = [
+            ("GATTE_GOOGLE_CALENDAR_ID", calendar_id),
+            ("GATTE_GOOGLE_CREDENTIALS_FILE", str(file or "")),
+        ]
+        _assert_set(pipeline, needs)
+        account = ServiceAccount.from_file(
+            file or Path(),
+            subject=settings.google_subject,
+            token_url=settings.google_token_url,
+        )
+        with GoogleCalendarClient(
+            settings.google_calendar_base_url, calendar_id, account
+        ) as client:
+            yield client
 
     def data_quality(self, connection: Connection, *, now: datetime) -> DataQuality:
         """The operation that judges the nine tables.

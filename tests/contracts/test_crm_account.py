@@ -340,11 +340,11 @@ def test_an_account_is_believed_for_a_day_and_for_one_policy() -> None:
         company_id=1,
         policy_fingerprint=POLICY.fingerprint,
         read_at=NOW,
-        token_mark="a",
+        access_mark="a",
     )
     last = NOW + timedelta(hours=24) - timedelta(seconds=1)
-    assert not is_stale(account, POLICY, last, token_mark="a")
-    assert is_stale(account, POLICY, NOW + timedelta(hours=24), token_mark="a")
-    assert is_stale(account, replace(POLICY, external_field="x"), NOW, token_mark="a")
-    assert is_stale(account, POLICY, NOW, token_mark="b")
-    assert is_stale(None, POLICY, NOW, token_mark="a")
+    assert not is_stale(account, POLICY, last, access_mark="a")
+    assert is_stale(account, POLICY, NOW + timedelta(hours=24), access_mark="a")
+    assert is_stale(account, replace(POLICY, external_field="x"), NOW, access_mark="a")
+    assert is_stale(account, POLICY, NOW, access_mark="b")
+    assert is_stale(None, POLICY, NOW, access_mark="a")

@@ -20,7 +20,7 @@ ACCOUNT = Account(
     company_id=7_000_001,
     policy_fingerprint="f" * 64,
     read_at=datetime(2026, 3, 10, 11, 30, 0, 250_000, UTC),
-    token_mark="0123456789abcdef",
+    access_mark="0123456789abcdef",
 )
 
 

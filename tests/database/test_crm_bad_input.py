@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
-from dataclasses import replace
+from collections.abc import Iterator
 from datetime import timedelta
 from typing import Any
 from uuid import UUID, uuid4
@@ -18,7 +17,6 @@ from gatte_pipelines.errors import BadInputError, ConfigurationError
 from gatte_pipelines.http import RetryableHttpError
 from gatte_pipelines.run_report import Outcome, RunReport
 from gatte_pipelines.sandbox.pipedrive import Kind, PipedriveFault
-from gatte_pipelines.sandbox.pipedrive_bodies import RefusedError
 from gatte_pipelines.sync.conflicts import resolve
 from gatte_pipelines.sync.merge import Side
 from tests.crm import CONFIG, CrmDesk, open_desk
@@ -29,7 +27,6 @@ from tests.crm_checks import (
     both_states,
     calls_of,
     last_run,
-    names_of,
     open_task,
     state_here,
     state_there,
@@ -81,7 +78,7 @@ def decide(desk: CrmDesk, keep: Side) -> None:
 # --- values that cannot be used ---------------------------------------------------------------
 
 
-@pytest.mark.parametrize("phone", ["ramal 12", "+55119000", "90000-1234/90000-12", "x"])
+@pytest.mark.parametrize("phone", ["ramal 12", "+55 11 9", "1234/12", "x"])
 def test_a_lead_with_an_unusable_phone_is_pushed_without_it(desk: CrmDesk, phone: str) -> None:
     lead_id = desk.add_lead(name="Ana", phone=phone, email="ana@example.com")
     assert desk.sync().inserted == 1
@@ -366,7 +363,7 @@ def test_a_token_withdrawn_in_the_middle_ends_the_run_and_the_next_goes_on(desk:
 
 
 def desk_pull() -> Any:
-    from gatte_pipelines.crm.exchange import Direction  # noqa: PLC0415
+    from gatte_pipelines.crm.exchange import Direction
 
     return Direction.PULL
 
@@ -565,7 +562,8 @@ def test_a_server_error_of_what_all_need_passes_or_fails_the_run(
 def test_a_server_error_of_a_read_for_one_lead_leaves_that_lead_and_no_other(
     desk: CrmDesk,
 ) -> None:
-    first, second = desk.add_lead(), desk.add_lead()
+    first = desk.add_lead(created_at=desk.clock() - timedelta(days=1))
+    second = desk.add_lead()
     desk.crm.fail(PipedriveFault.SERVER_ERROR, method="GET", path="/persons/search", times=2)
     report = desk.sync()
     assert (report.inserted, report.skipped) == (1, {"unreadable": 1})
@@ -1067,6 +1065,6 @@ def test_a_record_there_that_names_a_lead_that_nobody_knows_is_told(desk: CrmDes
 
 
 def _app() -> Any:
-    from gatte_pipelines.sandbox.pipedrive_rows import Source  # noqa: PLC0415
+    from gatte_pipelines.sandbox.pipedrive_rows import Source
 
     return Source.APP

@@ -67,7 +67,9 @@ def test_good_data_has_what_the_checks_are_about(gatte: Gatte) -> None:
             f"select count(*) > {5 if table == 'session_context' else 50} from {table}"  # noqa: S608
             for table in NINE
         ),
-        "select count(distinct source) = 4 from leads",
+        "select count(distinct source) = 5 from leads",
+        "select count(distinct state) = 4 from pipeline.crm_links",
+        "select count(*) > 20 from pipeline.crm_links where state = 'linked'",
         "select count(*) > 3 from pipeline.renewal_leads",
         "select count(*) >= 7 from pipeline.anonymized_rows",
         "select count(distinct status) = 4 from conversations",

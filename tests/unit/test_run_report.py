@@ -106,7 +106,7 @@ OF_CERTIFICATES = {
 }
 
 # Given by the mapping of a value, or noted in a column.
-OF_CRM = {"no_name", "too_long"}
+OF_CRM = {"no_name", "same_crm_id", "too_long"}
 
 
 def _report(**values: Any) -> RunReport:

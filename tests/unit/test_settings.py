@@ -28,6 +28,8 @@ def test_without_any_variable_the_defaults_of_the_design_hold() -> None:
     assert (settings.inbound_archive_days, settings.backup_days) == (None, None)
     assert settings.outside_ledger_url == str(Path(".gatte") / "ledger")
     assert not settings.crm_import, "what a salesperson enters there stays there"
+    assert settings.google_calendar_base_url == "https://www.googleapis.com/calendar/v3"
+    assert settings.google_token_url == "https://oauth2.googleapis.com/token"  # noqa: S105
 
 
 def test_every_variable_reaches_its_field() -> None:
@@ -47,6 +49,11 @@ def test_every_variable_reaches_its_field() -> None:
         GATTE_PIPEDRIVE_BASE_URL="https://company.pipedrive.com",
         GATTE_PIPEDRIVE_API_TOKEN="t" * 40,
         GATTE_CRM_IMPORT="true",
+        GATTE_GOOGLE_CALENDAR_BASE_URL="http://127.0.0.1:8080/calendar/v3",
+        GATTE_GOOGLE_CALENDAR_ID="equipe@example.com",
+        GATTE_GOOGLE_CREDENTIALS_FILE="/etc/gatte/google.json",
+        GATTE_GOOGLE_TOKEN_URL="http://127.0.0.1:8080/token",  # noqa: S106
+        GATTE_GOOGLE_SUBJECT="agenda@example.com",
         GATTE_SMTP_URL="smtp://user:segredo@mail:587",
         GATTE_STAFF_EMAIL="equipe@example.com",
     )
@@ -66,6 +73,11 @@ def test_every_variable_reaches_its_field() -> None:
         pipedrive_base_url="https://company.pipedrive.com",
         pipedrive_api_token="t" * 40,
         crm_import=True,
+        google_calendar_base_url="http://127.0.0.1:8080/calendar/v3",
+        google_calendar_id="equipe@example.com",
+        google_credentials_file=Path("/etc/gatte/google.json"),
+        google_token_url="http://127.0.0.1:8080/token",  # noqa: S106
+        google_subject="agenda@example.com",
         smtp_url="smtp://user:segredo@mail:587",
         staff_email="equipe@example.com",
     )
@@ -77,6 +89,8 @@ def test_every_variable_reaches_its_field() -> None:
 def test_the_home_may_begin_with_a_tilde() -> None:
     assert _read(GATTE_HOME="~/gatte").home == Path.home() / "gatte"
     assert _read(GATTE_CONFIG="~/gatte").config_folder == Path.home() / "gatte"
+    key = _read(GATTE_GOOGLE_CREDENTIALS_FILE="~/key.json").google_credentials_file
+    assert key == Path.home() / "key.json"
 
 
 def test_an_empty_variable_counts_as_not_set() -> None:
@@ -180,6 +194,8 @@ def test_no_secret_stands_in_the_repr() -> None:
         reporting_database_url=URL,
         id_key=b"segredo" * 4,
         pipedrive_api_token="segredo" * 4,
+        google_calendar_id="equipe@example.com",
+        google_subject="equipe@example.com",
         smtp_url="smtp://user:segredo@mail",
         staff_email="equipe@example.com",
     )

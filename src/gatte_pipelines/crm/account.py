@@ -96,7 +96,7 @@ def read_account(
         company_id=me.company_id,
         policy_fingerprint=policy.fingerprint,
         read_at=now,
-        token_mark=client.token_mark,
+        access_mark=client.access_mark,
     )
     return account, notes
 
@@ -118,7 +118,7 @@ def load_account(cursor: psycopg.Cursor[Any]) -> Account | None:
         company_id=contents["company_id"],
         policy_fingerprint=contents["policy_fingerprint"],
         read_at=read_at,
-        token_mark=contents.get("token_mark", ""),
+        access_mark=contents.get("access_mark", ""),
     )
 
 
@@ -130,7 +130,7 @@ def store_account(cursor: psycopg.Cursor[Any], account: Account) -> None:
         "external_key": account.external_key,
         "company_id": account.company_id,
         "policy_fingerprint": account.policy_fingerprint,
-        "token_mark": account.token_mark,
+        "access_mark": account.access_mark,
     }
     cursor.execute(
         _SQL["write_account"],
@@ -138,7 +138,9 @@ def store_account(cursor: psycopg.Cursor[Any], account: Account) -> None:
     )
 
 
-def is_stale(account: Account | None, policy: CrmPolicy, now: datetime, *, token_mark: str) -> bool:
+def is_stale(
+    account: Account | None, policy: CrmPolicy, now: datetime, *, access_mark: str
+) -> bool:
     """Whether the account must be read anew.
 
     It was never read, or a day ago, or with another policy; or with another token, by which nobody
@@ -146,7 +148,7 @@ def is_stale(account: Account | None, policy: CrmPolicy, now: datetime, *, token
     """
     return (
         account is None
-        or account.token_mark != token_mark
+        or account.access_mark != access_mark
         or account.policy_fingerprint != policy.fingerprint
         or now - account.read_at >= FRESH_FOR
     )

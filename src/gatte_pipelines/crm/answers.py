@@ -12,20 +12,26 @@ import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from enum import StrEnum
-from typing import Any, TypeGuard, TypeVar
-
-import msgspec
+from typing import Any, TypeGuard
 
 from gatte_pipelines.crm.budget import is_budget_gone
+from gatte_pipelines.json_records import UnreadableError, decode_object, read, what_came_instead
 
-T = TypeVar("T")
+__all__ = [
+    "MEANINGS",
+    "Answer",
+    "Meaning",
+    "UnreadableError",
+    "judge",
+    "next_cursor",
+    "next_start",
+    "read",
+]
 
 _FIRST_REDIRECT, _FIRST_CLIENT_ERROR, _FIRST_SERVER_ERROR = 300, 400, 500
 _FORBIDDEN, _NOT_FOUND, _TOO_MANY = 403, 404, 429
 _PLAN_LIMIT = "feature_capping"
 _CODE = re.compile(r"[A-Za-z0-9_]{1,64}")
-_MISSING_FIELD = re.compile(r"Object missing required field `(?P<name>\w+)`")
-_PLACE = re.compile(r" - at `\$(?P<place>[^`]*)`$")
 
 
 class Meaning(StrEnum):
@@ -75,10 +81,6 @@ _BY_STATUS = {
 }
 
 
-class UnreadableError(Exception):
-    """An answer is not what it should be; the text names where, without a value."""
-
-
 @dataclass(frozen=True, kw_only=True)
 class Answer:
     """An answer, judged.
@@ -113,9 +115,9 @@ def judge(status: int, headers: Mapping[str, str], body: bytes) -> Answer:
         headers: Headers, found by their names in lower case.
         body: The whole body.
     """
-    envelope = _envelope_of(body)
+    envelope = decode_object(body)
     code = _code_of(envelope)
-    what = "" if envelope is not None else _kind_of(headers, body)
+    what = "" if envelope is not None else what_came_instead(headers, body)
     meaning = _meaning_of(status, headers, envelope, code)
     if meaning is not Meaning.DONE:
         return Answer(meaning=meaning, code=code, what=what)
@@ -126,24 +128,6 @@ def judge(status: int, headers: Mapping[str, str], body: bytes) -> Answer:
         data=envelope.get("data"),
         additional_data=additional if isinstance(additional, dict) else {},
     )
-
-
-def read(tree: object, kind: type[T]) -> T:
-    """Take records out of the tree under ``data``.
-
-    Args:
-        tree: Decoded JSON.
-        kind: A Struct, or a list of one.
-
-    Raises:
-        UnreadableError: A field is missing or of another type; it is named.
-    """
-    if tree is None:
-        raise UnreadableError("data is missing")
-    try:
-        return msgspec.convert(tree, type=kind)
-    except msgspec.ValidationError as error:
-        raise UnreadableError(_words_of(str(error))) from None
 
 
 def next_start(additional_data: Mapping[str, object], start: int, count: int) -> int | None:
@@ -227,37 +211,9 @@ def _meaning_of_success(envelope: dict[str, Any] | None) -> Meaning:
     return Meaning.DONE if envelope["success"] else Meaning.REFUSED
 
 
-def _envelope_of(body: bytes) -> dict[str, Any] | None:
-    try:
-        content = msgspec.json.decode(body)
-    except (msgspec.DecodeError, RecursionError, UnicodeDecodeError):
-        return None
-    return content if isinstance(content, dict) else None
-
-
-def _kind_of(headers: Mapping[str, str], body: bytes) -> str:
-    start = body[:512].lstrip().lower()
-    if not start:
-        return "an empty body"
-    is_html = "html" in headers.get("content-type", "") or start.startswith(
-        (b"<!doctype", b"<html")
-    )
-    return "HTML where JSON was due" if is_html else "no JSON object"
-
-
 def _code_of(envelope: dict[str, Any] | None) -> str | None:
     code = envelope.get("code") if envelope is not None else None
     return code if isinstance(code, str) and _CODE.fullmatch(code) else None
-
-
-def _words_of(text: str) -> str:
-    """Name the field of msgspec's message, which tells types and places and never a value."""
-    place = _PLACE.search(text)
-    where = "data" + (place["place"] if place is not None else "")
-    missing = _MISSING_FIELD.match(text)
-    if missing is not None:
-        return f"{where}.{missing['name']} is missing"
-    return f"{where}: {text[: place.start()] if place is not None else text}"
 
 
 def _is_count(value: object) -> TypeGuard[int]:

@@ -37,10 +37,10 @@ from gatte_pipelines.crm.failures import (
     unreadable,
 )
 from gatte_pipelines.crm.meter import ENDPOINT_EXTENSION, Meter, is_throttled
-from gatte_pipelines.crm.pages import PageGuard
 from gatte_pipelines.errors import ConfigurationError
-from gatte_pipelines.http import RetryPolicy, build_client, error_of
-from gatte_pipelines.messaging.channels import LOOPBACK
+from gatte_pipelines.http import RetryPolicy, build_client, error_of, parse_base_url
+from gatte_pipelines.json_records import Hidden
+from gatte_pipelines.paging import PageGuard
 from gatte_pipelines.redaction import register_secret
 
 T = TypeVar("T")
@@ -68,7 +68,7 @@ class PipedriveClient:
 
     Attributes:
         ledger: Counts the tokens of the day.
-        token_mark: Tells one token from another, and nothing of either.
+        access_mark: Tells one token from another, and nothing of either.
 
     Args:
         base_url: The host: ``https://company.pipedrive.com``. Plain ``http`` only to this machine
@@ -104,7 +104,7 @@ class PipedriveClient:
         if not 1 <= page_size <= ep.MAX_PAGE or max_pages < 1:
             raise ValueError(f"a page has 1 to {ep.MAX_PAGE} records")
         register_secret(token)
-        self.token_mark = hashlib.sha256(token.encode()).hexdigest()[:16]
+        self.access_mark = hashlib.sha256(token.encode()).hexdigest()[:16]
         self.ledger = ledger
         self._page_size = page_size
         self._max_pages = max_pages
@@ -489,7 +489,7 @@ class PipedriveClient:
     # --- pages ----------------------------------------------------------------------------------
 
     def _iter_offset(self, endpoint: Endpoint, kind: type[T], query: Query) -> Iterator[T]:
-        guard = PageGuard(endpoint, self._max_pages)
+        guard = PageGuard(endpoint.method, endpoint.path, self._max_pages)
         start: int | None = 0
         while start is not None:
             response, answer = self._call(
@@ -514,7 +514,7 @@ class PipedriveClient:
         max_pages: int | None = None,
         items_of: Callable[[object], object] = lambda tree: tree,
     ) -> Iterator[T]:
-        guard = PageGuard(endpoint, max_pages or self._max_pages)
+        guard = PageGuard(endpoint.method, endpoint.path, max_pages or self._max_pages)
         cursor: str | None = None
         is_last = False
         while not is_last:
@@ -635,7 +635,7 @@ class PipedriveClient:
         raise refused
 
 
-class _ConversionBegun(m.Hidden, frozen=True, kw_only=True):
+class _ConversionBegun(Hidden, frozen=True, kw_only=True):
     conversion_id: UUID
 
 
@@ -674,18 +674,12 @@ def _assert_one(*owners: UUID | int | None) -> None:
 
 
 def _assert_usable(base_url: str, token: str) -> None:
-    try:
-        url = httpx.URL(base_url)
-    except httpx.InvalidURL:
-        raise ConfigurationError("GATTE_PIPEDRIVE_BASE_URL is not a URL") from None
-    is_host = url.scheme in {"https", "http"} and bool(url.host)
-    if not is_host or url.userinfo or url.path not in {"", "/"} or url.query or url.fragment:
+    url = parse_base_url(
+        base_url, setting="GATTE_PIPEDRIVE_BASE_URL", example="https://company.pipedrive.com"
+    )
+    if url.path not in {"", "/"}:
         raise ConfigurationError(
             "GATTE_PIPEDRIVE_BASE_URL must be a host, like https://company.pipedrive.com"
-        )
-    if url.scheme == "http" and url.host not in LOOPBACK:
-        raise ConfigurationError(
-            "GATTE_PIPEDRIVE_BASE_URL would send the token unencrypted; use https://"
         )
     # httpx would refuse it with an error that repeats the whole header.
     if not _TOKEN.fullmatch(token):

@@ -27,7 +27,7 @@ class Account:
         company_id: Of the company.
         policy_fingerprint: Of the policy that these names were checked against.
         read_at: When.
-        token_mark: Of the token that it was read with; another one may be another company's.
+        access_mark: Of the token that it was read with; another one may be another company's.
     """
 
     labels: Mapping[UUID, str]
@@ -36,4 +36,4 @@ class Account:
     company_id: int
     policy_fingerprint: str
     read_at: datetime
-    token_mark: str = ""
+    access_mark: str = ""

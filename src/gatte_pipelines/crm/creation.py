@@ -33,6 +33,7 @@ if TYPE_CHECKING:
 CREATED = "created"
 """Reason of an outcome: a lead was made, there or here."""
 
+_TAKEN = "same_crm_id"
 _MAX_INTEREST = 200
 _DEAL_ID = re.compile(r"[1-9][0-9]{0,17}")
 
@@ -140,8 +141,8 @@ class Creation:
             if locked is None or locked.is_anonymized:
                 raise UnavailableError
             if self._is_taken(cursor, lead_id, record):
-                session.tell("same_crm_id")
-                return Outcome(reason="same_crm_id")
+                session.tell(_TAKEN)
+                return Outcome(reason=_TAKEN)
             session.links.begin(cursor, lead_id)
             link_case(session, cursor, lead_id, record)
             session.links.set_person(cursor, lead_id, record.person_id, is_ours=False)
@@ -162,21 +163,25 @@ class Creation:
     def adopt_by_crm_id(self, lead_id: UUID, crm_id: str) -> Outcome:
         """Link a lead that somebody else gave its ``crm_id``: of a lead or a deal there."""
         client, session = self._session.client, self._session
+        remote_id = _parse_crm_id(crm_id)
         record: m.Lead | m.Deal | None = None
-        try:
-            record = client.get_lead(UUID(crm_id))
-        except ValueError:
-            if _DEAL_ID.fullmatch(crm_id):
-                record = client.get_deal(int(crm_id))
+        if isinstance(remote_id, UUID):
+            record = client.get_lead(remote_id)
+        elif remote_id is not None:
+            record = client.get_deal(remote_id)
         is_pending = record is not None and (
             record.id in session.pending.lead_ids or record.id in session.pending.deal_ids
         )
         if is_pending:
             return Outcome(reason="erasure_pending")
         if record is None or (isinstance(record, m.Deal) and record.is_deleted):
-            self._note_unknown(lead_id)
+            self._note_unknown(lead_id, remote_id)
             return Outcome(reason="deleted_there")
-        return self.adopt(lead_id, record)
+        outcome = self.adopt(lead_id, record)
+        if outcome.reason == _TAKEN:
+            with session.links.transaction() as cursor:
+                session.note_done(cursor, "adopt", lead_id)  # no run meets it again
+        return outcome
 
     def take_in(self, lead: m.Lead, known_person: m.Person | None = None) -> Outcome:
         """Insert a lead that was born there.
@@ -220,6 +225,7 @@ class Creation:
             if session.links.of_remote_leads(cursor, [lead.id]):
                 return Outcome(reason="changed")
             session.links.insert_lead(cursor, local, str(lead.id))
+            session.note_done(cursor, "import", lead.id)
             session.links.begin(cursor, local.lead_id)
             link_case(session, cursor, local.lead_id, lead)
             session.links.set_person(
@@ -259,13 +265,21 @@ class Creation:
             found = links.of_remote_leads(cursor, [record.id]).get(record.id)
         return found is not None and found[0] != lead_id
 
-    def _note_unknown(self, lead_id: UUID) -> None:
+    def _note_unknown(self, lead_id: UUID, remote_id: UUID | int | None) -> None:
         session = self._session
         with session.links.transaction() as cursor:
             known = session.links.lock(cursor, lead_id)
             if known is None or known.is_anonymized:
                 raise UnavailableError
+            session.note_done(cursor, "adopt", lead_id)
             session.links.begin(cursor, lead_id)
+            if remote_id is not None:
+                session.links.set_case(
+                    cursor,
+                    lead_id,
+                    remote_lead_id=remote_id if isinstance(remote_id, UUID) else None,
+                    deal_id=None if isinstance(remote_id, UUID) else remote_id,
+                )
             session.links.set_deleted(cursor, lead_id)
             conflicts.record(
                 cursor,
@@ -280,3 +294,13 @@ class Creation:
                 run_id=session.run_id,
                 at=session.clock(),
             )
+
+
+def _parse_crm_id(text: str) -> UUID | int | None:
+    """The lead or deal that a ``crm_id`` names; None where it is no id of Pipedrive."""
+    if _DEAL_ID.fullmatch(text):
+        return int(text)
+    try:
+        return UUID(text)
+    except ValueError:
+        return None

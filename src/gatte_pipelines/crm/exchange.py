@@ -376,9 +376,7 @@ class Exchange:
                 is_told = item.name != "stage" or _link_of(known).deal_id is not None
                 stages = self._session.policy.stages
                 was_never_there = not is_told and not mapping.can_be_told(raw, stages)
-                if was_never_there or (
-                    agreed is not None and ours[item.name] != agreed[item.name]
-                ):
+                if was_never_there or (agreed is not None and ours[item.name] != agreed[item.name]):
                     lost.append(("kept", item.name, Side.THEIRS, raw, item.value))
         return lost
 
@@ -436,6 +434,7 @@ class Exchange:
             )
         if decision.here:
             session.links.write_lead(cursor, known.local, decision.here)
+            session.note_done(cursor, "pull", lead_id)
         case = remote.case
         if isinstance(case, m.Deal) and link.deal_id is None:
             link_case(session, cursor, lead_id, case)
@@ -536,6 +535,7 @@ class Exchange:
             at=session.clock(),
         )
         session.links.set_deleted(cursor, lead_id)
+        session.note_done(cursor, "delete", lead_id)
         return Outcome(reason="deleted_there")
 
 

@@ -74,15 +74,23 @@ def follow(session: Session, merge: Merge) -> int:
             session.links.repoint_deal(cursor, merge.lost_id, merge.kept_id)
         return 0
     joined = 0
+    apart: list[UUID] = []
     for kept, removed in _pairs(session, merge):
         # Its first lock is that of clients, so it stands first in its transaction.
         with session.links.transaction() as cursor:
-            joined += merge_leads(
+            is_joined = merge_leads(
                 cursor, kept=kept, removed=removed, run_id=session.run_id, at=session.clock()
             )
+            if is_joined:
+                joined += 1
+                session.note_done(cursor, "join", removed)
+            else:
+                apart.append(removed)
     # Last: a run that is killed before it finds the same pairs again.
     with session.links.transaction() as cursor:
         session.links.repoint_person(cursor, merge.lost_id, merge.kept_id)
+        for lead_id in apart:
+            session.note_done(cursor, "join", lead_id)
     return joined
 
 

@@ -11,33 +11,21 @@ from __future__ import annotations
 import html
 import re
 from collections.abc import Mapping
-from datetime import date, datetime
-from typing import Annotated, Any, TypeAlias
+from datetime import date
+from typing import Any, TypeAlias
 from uuid import UUID
 
 import msgspec
 from msgspec import UNSET, UnsetType
 
-Instant: TypeAlias = Annotated[datetime, msgspec.Meta(tz=True)]
+from gatte_pipelines.json_records import Hidden, Instant
+
 CustomFields: TypeAlias = dict[str, object]
 """Values by the 40-character keys of an account."""
 
 # v1 puts them between the ordinary fields, and parts of a value behind the key (``…_currency``).
 _CUSTOM_KEY = re.compile(r"[0-9a-f]{40}(?:_[a-z_]{1,40})?")
 _FIELD_KEY = re.compile(r"[0-9a-f]{40}")
-
-
-class Hidden(msgspec.Struct, frozen=True, kw_only=True):
-    """A record whose repr shows its kind and id only."""
-
-    def __repr__(self) -> str:
-        shown = getattr(self, "id", None)
-        return f"<{type(self).__name__}>" if shown is None else f"<{type(self).__name__} {shown}>"
-
-    def __rich_repr__(self) -> list[tuple[str, Any]]:
-        """The same for rich, which shows the variables of a traceback."""
-        shown = getattr(self, "id", None)
-        return [] if shown is None else [("id", shown)]
 
 
 # --- what is read -------------------------------------------------------------------------------

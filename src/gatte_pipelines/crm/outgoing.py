@@ -399,6 +399,8 @@ def link_case(
     session: Session, cursor: psycopg.Cursor, lead_id: UUID, record: m.Lead | m.Deal
 ) -> None:
     """Link a lead of ours with its lead or deal there; ``crm_id`` with it."""
+    session.note_done(cursor, "push", lead_id)
+    session.note_done(cursor, "adopt", lead_id)
     session.links.set_case(
         cursor,
         lead_id,

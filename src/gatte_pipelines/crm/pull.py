@@ -67,6 +67,10 @@ class Changes:
         """The linked leads of ours that something there changed for."""
         return self.touched | self.leads.keys() | self.deals.keys()
 
+    def is_about(self, lead_id: UUID) -> bool:
+        """Whether a linked lead is one of them."""
+        return lead_id in self.touched or lead_id in self.leads or lead_id in self.deals
+
 
 def read_changes(session: Session, *, since: datetime | None, imports: bool) -> Changes:
     """Read what changed there; three calls where nothing did.

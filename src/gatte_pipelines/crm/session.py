@@ -26,6 +26,7 @@ from gatte_pipelines.crm.links import Links
 from gatte_pipelines.crm.policy import CrmPolicy
 from gatte_pipelines.crm.tokens import store_ledger
 from gatte_pipelines.sync import outbox
+from gatte_pipelines.sync.breaker import Approved
 from gatte_pipelines.sync.outbox import Intent
 
 if TYPE_CHECKING:
@@ -47,6 +48,7 @@ class Session:
         now: When it began.
         notes: How often something worth telling happened, by its code.
         sentences: What else is to be told; no personal value.
+        approved: The plan that is carried out, where a person approved one.
     """
 
     client: PipedriveClient
@@ -56,6 +58,7 @@ class Session:
     now: datetime
     notes: Counter[str] = field(default_factory=Counter)
     sentences: list[str] = field(default_factory=list)
+    approved: Approved | None = None
 
     def __post_init__(self) -> None:
         self._began_at = time.monotonic()
@@ -89,8 +92,8 @@ class Session:
             for intent in outbox.read_open(cursor, SYSTEM):
                 self._intents.setdefault(intent.local_id, {})[intent.action] = intent
             self.pending = pending_references(cursor)
-        mark = self.client.token_mark
-        if is_stale(self._account, self.policy, self.now, token_mark=mark):
+        mark = self.client.access_mark
+        if is_stale(self._account, self.policy, self.now, access_mark=mark):
             self.reread_account(creates=creates)
 
     def reread_account(self, *, creates: bool = True) -> None:
@@ -133,6 +136,11 @@ class Session:
                 for action in intents:
                     outbox.settle(cursor, SYSTEM, lead_id, action)
             intents.clear()
+
+    def note_done(self, cursor: psycopg.Cursor[Any], part: str, row_id: UUID) -> None:
+        """Note that a row of an approved plan is done, in the transaction that does it."""
+        if self.approved is not None:
+            self.approved.note(cursor, part, row_id)
 
     def tell(self, code: str) -> None:
         """Count something that the report should mention."""

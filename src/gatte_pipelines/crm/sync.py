@@ -37,7 +37,7 @@ from gatte_pipelines.http import RetryableHttpError
 from gatte_pipelines.portuguese import number
 from gatte_pipelines.run_report import DRY_RUN, RunReport
 from gatte_pipelines.run_report import Outcome as RunOutcome
-from gatte_pipelines.sync.breaker import Part, ask, assert_approved, is_mass_change, note_done
+from gatte_pipelines.sync.breaker import Approved, Part, ask, assert_approved, is_mass_change
 
 if TYPE_CHECKING:
     from sqlalchemy import Connection
@@ -67,6 +67,7 @@ _PARTS_PT = {
     "import": "leads novos aqui",
     "delete": "leads não encontrados no Pipedrive",
     "join": "leads reunidos a outro",
+    "adopt": "leads ligados ao registro que já têm no Pipedrive",
 }
 _LABELS_PT = {
     "name": "nome",
@@ -238,10 +239,12 @@ class _Run:
         self._progress = CrmProgress()
         self._left = 0
         self._failures = 0
+        self._idle = 0
         self._holds_watermark = False
         self._foreseen: dict[str, Counter[str]] = {name: Counter() for name in FIELDS}
         self._done: dict[str, Counter[str]] = {name: Counter() for name in FIELDS}
-        self._plan: UUID | None = None
+        self._has_foreseen = False
+        self._moved: list[Merge] = []
         self._reconciled: Reconciled | None = None
 
     # --- what there is to do
@@ -290,16 +293,22 @@ class _Run:
         session, report = self._session, self._report
         merges = final_merges(work.events.merges)
         parts = self._foresee(work, merges, everything=dry_run or approve is not None)
-        report.received = self._left = work.total + work.changes.pending
+        report.received = work.total + work.changes.pending
+        self._left = work.total
         self._skip("erasure_pending", work.changes.pending)
         if approve is not None:
             with session.links.transaction() as cursor:
                 assert_approved(
                     cursor, approve, pipeline=PIPELINE, now=self._session.now, parts=parts
                 )
-            self._plan = approve
+            session.approved = Approved(approve, {part.name: part for part in parts})
         elif dry_run or self._is_too_much(parts):
+            if not self._has_foreseen:
+                # What is approved is held to everything that would be done.
+                parts = self._foresee(work, merges, everything=True)
             self._ask(parts, dry_run=dry_run)
+            report.duplicate += self._idle
+            self._left -= self._idle
             self._skip(DRY_RUN if dry_run else "many_changes", self._left)
             self._left = 0
             if documents is not None:
@@ -308,26 +317,19 @@ class _Run:
         self._progress.total = work.total
         self._join(merges)
         self._erase_orphans(work)
-        for lead_id, outcome in self._each(work):
+        for outcome in self._each(work):
             self._count(outcome)
-            self._note_done(parts, lead_id)
             self._progress.done += 1
             self._show(self._progress)
         self._save_marks(work)
+        if session.approved is not None:
+            with session.links.transaction() as cursor:
+                mark_executed(cursor, session.approved.plan_id, session.now)
         self._forget_events(work)
         if documents is not None and report.received:
             documents[DOCUMENT] = self._table(parts, is_foreseen=False)
         if not report.received and not any(session.notes.values()):
             report.outcome, report.reason = RunOutcome.SKIPPED, "nothing_to_do"
-
-    def _note_done(self, parts: list[Part], lead_id: UUID) -> None:
-        """Of an approved plan: what a killed run did of it is not asked for again."""
-        if self._plan is None:
-            return
-        with self._session.links.transaction() as cursor:
-            for part in parts:
-                if lead_id in part.ids:
-                    note_done(cursor, self._plan, Part.of(part.name, [lead_id]))
 
     def _forget_events(self, work: _Work) -> None:
         """Webhooks are read once; what they told is carried over by now."""
@@ -336,19 +338,19 @@ class _Run:
             for path in work.events.paths:
                 zone.remove(path)
 
-    def _each(self, work: _Work) -> Iterator[tuple[UUID, Outcome]]:
+    def _each(self, work: _Work) -> Iterator[Outcome]:
         creation = self._creation
         for lead_id, record in work.changes.adopted.items():
-            yield lead_id, self._guarded(lead_id, partial(creation.adopt, lead_id, record))
+            yield self._guarded(lead_id, partial(creation.adopt, lead_id, record))
         for lead_id, crm_id in work.unlinked:
             step = partial(creation.adopt_by_crm_id, lead_id, crm_id)
-            yield lead_id, self._guarded(lead_id, step)
+            yield self._guarded(lead_id, step)
         for lead_id in work.exchanged:
-            yield lead_id, self._guarded(lead_id, partial(self._carry_over, work, lead_id))
+            yield self._guarded(lead_id, partial(self._carry_over, work, lead_id))
         for lead_id in work.new:
-            yield lead_id, self._guarded(lead_id, partial(self._push, lead_id))
+            yield self._guarded(lead_id, partial(self._push, lead_id))
         for lead in work.changes.born_there:
-            yield lead.id, self._guarded(lead.id, partial(creation.take_in, lead))
+            yield self._guarded(lead.id, partial(creation.take_in, lead))
 
     def _push(self, lead_id: UUID) -> Outcome:
         if self._is_refused(lead_id):
@@ -359,7 +361,7 @@ class _Run:
         """One linked lead."""
         session, exchange = self._session, self._exchange
         is_refused = self._is_refused(lead_id)
-        is_of_theirs = lead_id in work.changes.lead_ids or lead_id not in work.found_here
+        is_of_theirs = work.changes.is_about(lead_id) or lead_id not in work.found_here
         if is_refused:
             if not is_of_theirs:
                 return Outcome(reason="refused")
@@ -459,30 +461,42 @@ class _Run:
         with self._session.links.transaction() as cursor:
             for name, value in marks.items():
                 self._session.links.write_watermark(cursor, name, value)
-            if self._plan is not None:
-                mark_executed(cursor, self._plan, self._session.now)
 
     # --- too much at once
 
     def _foresee(self, work: _Work, merges: list[Merge], *, everything: bool) -> list[Part]:
-        """What would be done, by the way it is done; for few leads without reading them."""
+        """What would be done, by the way it is done; for few leads without reading them.
+
+        What changed here alone is only read where everything is asked for: nothing of it is
+        changed here, and before it is written there it is read anyway.
+        """
         session = self._session
         pulled: set[UUID] = set()
-        if everything or len(work.exchanged) > _FEW:
-            for first in range(0, len(work.exchanged), _BATCH):
-                some = work.exchanged[first : first + _BATCH]
+        self._has_foreseen = everything
+        self._idle = 0
+        for counts in self._foreseen.values():
+            counts.clear()
+        wanted = work.exchanged
+        if not everything:
+            wanted = [lead_id for lead_id in wanted if work.changes.is_about(lead_id)]
+        if everything or len(wanted) > _FEW:
+            for first in range(0, len(wanted), _BATCH):
+                some = wanted[first : first + _BATCH]
                 with session.links.transaction() as cursor:
                     known = session.links.read(cursor, some)
                 for lead_id in some:
                     if lead_id in known and self._foresee_lead(work, known[lead_id]):
                         pulled.add(lead_id)
         missing = work.reconciled.missing if work.reconciled else frozenset()
+        # Merges that no webhook told are shown by leads that have another person now.
+        joined = frozenset(plan_joins(session, final_merges([*merges, *self._moved])))
         return [
-            Part.of("pull", pulled),
+            Part.of("pull", pulled - joined),
             Part.of("push", work.new),
             Part.of("import", (lead.id for lead in work.changes.born_there)),
             Part.of("delete", missing),
-            Part.of("join", plan_joins(session, merges)),
+            Part.of("join", joined),
+            Part.of("adopt", [*work.changes.adopted, *(lead_id for lead_id, _ in work.unlinked)]),
         ]
 
     def _foresee_lead(self, work: _Work, known: KnownLead) -> bool:
@@ -493,10 +507,14 @@ class _Run:
         if work.reconciled is not None and lead_id in work.reconciled.missing:
             return False  # to be confirmed by a read of its own, where that is approved
         try:
-            remote = self._exchange.read(known, work.changes)
+            remote = work.read.get(lead_id) or self._exchange.read(known, work.changes)
         except UnreadableAnswerError:
             return False  # told when it is met again
         work.read[lead_id] = remote
+        if remote.moved_from is not None and remote.person_id is not None:
+            self._moved.append(
+                Merge(entity=Entity.PERSON, lost_id=remote.moved_from, kept_id=remote.person_id)
+            )
         if remote.gone or (remote.case is not None and remote.case.is_archived):
             return False
         decision = self._exchange.decide(known, remote)
@@ -506,6 +524,8 @@ class _Run:
             self._foreseen[name]["there"] += 1
         for _, name, *_ in decision.lost:
             self._foreseen[name]["conflicts"] += 1
+        if not decision.here and not decision.there:
+            self._idle += 1
         return bool(decision.here)
 
     def _is_too_much(self, parts: list[Part]) -> bool:
@@ -514,7 +534,7 @@ class _Run:
         with self._session.links.transaction() as cursor:
             linked = self._session.links.count_linked(cursor)
             leads = self._session.links.count_leads(cursor)
-        populations = {"push": leads, "import": leads}
+        populations = {"push": leads, "import": leads, "adopt": leads}
         return any(is_mass_change(part.count, populations.get(part.name, linked)) for part in parts)
 
     def _ask(self, parts: list[Part], *, dry_run: bool) -> None:
@@ -605,7 +625,7 @@ class _Run:
         rows += [
             {
                 "campo": _PARTS_PT[part.name],
-                "aqui": part.count if part.name in {"import", "join"} else 0,
+                "aqui": part.count if part.name in {"import", "join", "adopt"} else 0,
                 "no Pipedrive": part.count if part.name in {"push", "delete"} else 0,
                 "conflitos": part.count if part.name in {"delete", "join"} else 0,
             }

@@ -80,6 +80,8 @@ def read_events(zone: LandingZone) -> Events:
             continue
         try:
             merge = parse_merge(zone.read(file))
+        except FileNotFoundError:
+            continue  # an erasure removed it since it was listed
         except (msgspec.MsgspecError, ValueError, RecursionError):
             events.unreadable += 1
             continue

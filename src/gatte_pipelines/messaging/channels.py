@@ -9,9 +9,6 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from enum import StrEnum
 
-LOOPBACK = frozenset({"localhost", "127.0.0.1", "::1"})
-"""Hosts to which a secret may go unencrypted: this machine itself."""
-
 
 class Outcome(StrEnum):
     """What is known of one call.

@@ -24,7 +24,8 @@ from gatte_pipelines.errors import (
     PermanentError,
     RetryableError,
 )
-from gatte_pipelines.messaging.channels import LOOPBACK, Outcome, SendResult
+from gatte_pipelines.http import LOOPBACK
+from gatte_pipelines.messaging.channels import Outcome, SendResult
 from gatte_pipelines.redaction import register_secret
 
 if TYPE_CHECKING:

@@ -13,10 +13,8 @@ import time
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from types import TracebackType
-from typing import Any, Self, TypeGuard
+from typing import TYPE_CHECKING, Any, Self, TypeGuard
 from uuid import UUID
-
-import httpx
 
 from gatte_pipelines.errors import ConfigurationError
 from gatte_pipelines.http import (
@@ -27,11 +25,15 @@ from gatte_pipelines.http import (
     RetryPolicy,
     build_client,
     error_of,
+    parse_base_url,
 )
-from gatte_pipelines.messaging.channels import LOOPBACK, Outcome, SendResult
+from gatte_pipelines.messaging.channels import Outcome, SendResult
 from gatte_pipelines.messaging.whatsapp_errors import PAIR_LIMIT, classify
 from gatte_pipelines.phones import forms
 from gatte_pipelines.redaction import register_secret
+
+if TYPE_CHECKING:
+    import httpx
 
 LANGUAGE = "pt_BR"
 MAX_PARAMETER_CHARACTERS = 512
@@ -97,16 +99,11 @@ class WhatsAppSender:
         sleep: Callable[[float], None] = time.sleep,
         repeats: RetryPolicy | None = None,
     ) -> None:
-        try:
-            url = httpx.URL(base_url)
-        except httpx.InvalidURL:
-            raise ConfigurationError("GATTE_WHATSAPP_BASE_URL is not a URL") from None
-        if url.scheme not in {"https", "http"} or not url.host:
-            raise ConfigurationError("GATTE_WHATSAPP_BASE_URL must look like https://host/version")
-        if url.scheme == "http" and url.host not in LOOPBACK:
-            raise ConfigurationError(
-                "GATTE_WHATSAPP_BASE_URL would send the token unencrypted; use https://"
-            )
+        parse_base_url(
+            base_url,
+            setting="GATTE_WHATSAPP_BASE_URL",
+            example="https://graph.facebook.com/v25.0",
+        )
         if not re.fullmatch(r"[0-9]{1,32}", phone_number_id):
             raise ConfigurationError("GATTE_WHATSAPP_PHONE_NUMBER_ID must be digits")
         # httpx would refuse it with an error that repeats the whole header.

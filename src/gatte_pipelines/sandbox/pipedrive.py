@@ -15,13 +15,13 @@ import time
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
-from http.server import BaseHTTPRequestHandler
 from pathlib import Path
 from typing import Any
 from urllib.parse import parse_qsl, unquote, urlsplit
 from uuid import uuid4
 
 from gatte_pipelines.sandbox import pipedrive_memory
+from gatte_pipelines.sandbox.faults import MISSING, FaultPlan, alter
 from gatte_pipelines.sandbox.loopback import LoopbackServer
 from gatte_pipelines.sandbox.pipedrive_account import (
     DEFAULT_LABELS,
@@ -30,22 +30,16 @@ from gatte_pipelines.sandbox.pipedrive_account import (
 )
 from gatte_pipelines.sandbox.pipedrive_api import PipedriveApi
 from gatte_pipelines.sandbox.pipedrive_bodies import RefusedError, Row
-from gatte_pipelines.sandbox.pipedrive_faults import (
-    INSTEAD,
-    MISSING,
-    FaultPlan,
-    PipedriveFault,
-    alter,
-)
+from gatte_pipelines.sandbox.pipedrive_faults import INSTEAD, PipedriveFault
 from gatte_pipelines.sandbox.pipedrive_limits import Limits, Verdict
 from gatte_pipelines.sandbox.pipedrive_query import Reply, Request, error_reply
 from gatte_pipelines.sandbox.pipedrive_routes import find_route
 from gatte_pipelines.sandbox.pipedrive_rows import Kind, Source
+from gatte_pipelines.sandbox.wire import Answer, handler_of
 
 __all__ = ["Exchange", "Kind", "PipedriveFault", "PipedriveStandIn"]
 
 _HANG_SECONDS = 60.0
-_BUFFER_BYTES = 1 << 16
 
 _CLOUDFLARE_PAGE = b"<!DOCTYPE html><html><title>Attention Required! | Cloudflare</title></html>"
 
@@ -80,17 +74,12 @@ class Exchange:
 
 
 @dataclass(kw_only=True)
-class _Answer:
-    """An answer on its way out."""
+class _Answer(Answer):
+    """An answer on its way out, and what is noted of it."""
 
-    status: int
-    body: bytes = field(repr=False)
-    headers: dict[str, str]
     template: str | None = None
     unknown: tuple[str, ...] = ()
     cost: int = 0
-    is_silent: bool = False
-    is_cut: bool = False
 
 
 class PipedriveStandIn(LoopbackServer):
@@ -130,7 +119,7 @@ class PipedriveStandIn(LoopbackServer):
         daily_budget: int = 30_000,
         memory: Path | None = None,
     ) -> None:
-        super().__init__("pipedrive-stand-in", port, _handler_of(self))
+        super().__init__("pipedrive-stand-in", port, handler_of(self.answer))
         self._landing = landing
         self.token = token or secrets.token_hex(20)
         self._now = now
@@ -144,7 +133,7 @@ class PipedriveStandIn(LoopbackServer):
         self.after_effect: Callable[[str, str], None] | None = None
         self._lock = threading.Lock()
         self._exchanges: list[Exchange] = []
-        self._faults = FaultPlan()
+        self._faults: FaultPlan[PipedriveFault] = FaultPlan()
 
     @property
     def url(self) -> str:
@@ -516,35 +505,3 @@ def _unauthorized() -> _Answer:
     made = _json(Reply(status=401, body=body))
     made.headers["x-401-by-gw"] = "true"
     return made
-
-
-def _handler_of(stand_in: PipedriveStandIn) -> type[BaseHTTPRequestHandler]:
-    class Handler(BaseHTTPRequestHandler):
-        protocol_version = "HTTP/1.1"
-        wbufsize = _BUFFER_BYTES
-        disable_nagle_algorithm = True
-
-        def _respond(self) -> None:
-            content = self.rfile.read(int(self.headers.get("content-length", 0)))
-            headers = {name.lower(): value for name, value in self.headers.items()}
-            answer = stand_in.answer(self.command, self.path, headers, content)
-            if answer.is_silent:
-                self.close_connection = True
-                return
-            self.send_response(answer.status)
-            for name, value in answer.headers.items():
-                self.send_header(name, value)
-            self.send_header("content-length", str(len(answer.body)))
-            self.end_headers()
-            if answer.is_cut:
-                self.close_connection = True
-                self.wfile.write(answer.body[: len(answer.body) // 2])
-                return
-            self.wfile.write(answer.body)
-
-        do_GET = do_POST = do_PATCH = do_PUT = do_DELETE = _respond  # noqa: N815 - http.server's
-
-        def log_message(self, *_arguments: Any) -> None:
-            """Nothing: a request holds personal values."""
-
-    return Handler

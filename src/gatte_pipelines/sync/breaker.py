@@ -5,7 +5,7 @@ What a part of a plan does belongs to the domain; how plans are stored, to ``dat
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from typing import TYPE_CHECKING, Any
@@ -48,6 +48,28 @@ class Part:
     def checksum(self) -> int:
         """Which rows, as a plan has it."""
         return sum_keys(self.ids)
+
+
+@dataclass(frozen=True)
+class Approved:
+    """A plan that is being carried out.
+
+    Attributes:
+        plan_id: Which.
+        parts: What of it is to be done by this run, by name.
+    """
+
+    plan_id: UUID
+    parts: Mapping[str, Part]
+
+    def note(self, cursor: psycopg.Cursor[Any], name: str, row_id: UUID) -> None:
+        """Note that a row is done, where it is of the plan; in the transaction that does it.
+
+        Then a run that is killed can be carried on under the plan's id.
+        """
+        part = self.parts.get(name)
+        if part is not None and row_id in part.ids:
+            note_done(cursor, self.plan_id, Part.of(name, [row_id]))
 
 
 def is_mass_change(

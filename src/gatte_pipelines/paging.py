@@ -1,16 +1,26 @@
-"""Ends a list of Pipedrive's that does not end by itself. No input or output."""
+"""Ends a vendor's list that does not end by itself. No input or output."""
 
 from __future__ import annotations
 
-from gatte_pipelines.crm.endpoints import Endpoint
-from gatte_pipelines.crm.failures import PagingError
+from gatte_pipelines.http import PermanentHttpError
+
+
+class PagingError(PermanentHttpError):
+    """A list that does not come to an end."""
 
 
 class PageGuard:
-    """Ends a list that goes round in circles."""
+    """Ends a list that goes round in circles.
 
-    def __init__(self, endpoint: Endpoint, max_pages: int) -> None:
-        self._endpoint = endpoint
+    Args:
+        method: Of the list's requests.
+        path: Of the same, with nothing personal in it.
+        max_pages: Pages after which a list counts as endless.
+    """
+
+    def __init__(self, method: str, path: str, max_pages: int) -> None:
+        self._method = method
+        self._path = path
         self._max_pages = max_pages
         self._pages = 0
         self._cursors: set[str] = set()
@@ -41,4 +51,4 @@ class PageGuard:
             raise self._error(f"there are more than {self._max_pages} pages")
 
     def _error(self, message: str) -> PagingError:
-        return PagingError(message, method=self._endpoint.method, path=self._endpoint.path)
+        return PagingError(message, method=self._method, path=self._path)

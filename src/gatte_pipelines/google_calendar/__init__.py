@@ -1,0 +1,1 @@
+"""Two-way sync of appointments with Google Calendar."""
