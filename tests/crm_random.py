@@ -26,7 +26,6 @@ from gatte_pipelines.crm.mapping import LocalLead
 from gatte_pipelines.database.engine import psycopg_connection
 from gatte_pipelines.errors import GatteError
 from gatte_pipelines.http import RetryPolicy
-from gatte_pipelines.phones import phone_key
 from gatte_pipelines.privacy.people import anonymize_leads
 from gatte_pipelines.run_report import RunReport
 from gatte_pipelines.sandbox.pipedrive import Kind, PipedriveFault
@@ -384,7 +383,8 @@ class World:
             one for one in self.live if (one.side, one.holder, one.field) != ("ours", holder, field)
         ]
         self.desk.edit_lead(row["id"], **{field: value})
-        if value is not None:
+        # Back to what both agree on is no edit: nobody could tell it from one that never was.
+        if value is not None and not self.same(field, value, row[f"agreed_{field}"]):
             self._add(Edit("ours", holder, field, value))
 
     def _our_anonymize(self, a: int, _b: int, _c: int) -> None:
@@ -394,6 +394,9 @@ class World:
             return
         lead_id = row["id"]
         self._note(f"our anonymisation of {_short(lead_id)}")
+        self._erased_conflicts += [
+            one for one in self.desk.conflicts if one["local_id"] == lead_id
+        ]
         with self.desk.database.connect("gatte_pipeline") as connection:
             driver = psycopg_connection(connection)
             with driver.transaction(), driver.cursor() as cursor:
@@ -680,18 +683,17 @@ class World:
     def _look_for_a_second_person(self) -> None:
         persons = self.crm.persons
         new = persons[-1]
-        keys = {phone_key(one["value"]) for one in new["phones"]}
+        keys = {mapping.phone_key_of(one["value"]) for one in new["phones"]}
         pending = self._pending("person")
-        made_by_us = {
-            int(event["meta"]["entity_id"])
-            for event in self.crm.events
-            if event["meta"]["entity"] == "person"
-            and event["meta"]["action"] == "create"
-            and event["meta"]["change_source"] == "api"
+        # Known as somebody's with this number: no search is needed to find them.
+        known = {
+            (row["person_id"], row["phone_key"])
+            for row in self.rows("select person_id, phone_key from pipeline.crm_links")
         }
         for other in persons[:-1]:
-            others = {phone_key(one["value"]) for one in other["phones"]}
-            if keys & others and other["id"] in made_by_us and str(other["id"]) not in pending:
+            others = {mapping.phone_key_of(one["value"]) for one in other["phones"]}
+            is_known = any((other["id"], key) in known for key in keys & others)
+            if is_known and str(other["id"]) not in pending:
                 self._problem(f"a second person {new['id']} beside {other['id']} for {keys}")
 
     def _pending(self, kind: str) -> set[str]:
@@ -995,6 +997,7 @@ class _Watch:
             return
         world, holder = self._world, self._holder
         after = world.shown_of(self._has, self._fields)
+        agreed = {row["id"]: row for row in world.leads()}
         for lead_id, shown in self._before.items():
             for field, value in shown.items():
                 now = after.get(lead_id, {}).get(field)
@@ -1011,6 +1014,8 @@ class _Watch:
             for field, value in shown.items():
                 before = self._before.get(lead_id, {}).get(field)
                 if holder is None or value is None or world.same(field, before, value):
+                    continue
+                if world.same(field, value, agreed[lead_id][f"agreed_{field}"]):
                     continue
                 edit = Edit("theirs", holder, field, value)
                 if edit not in world.live:

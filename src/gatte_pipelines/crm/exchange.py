@@ -125,7 +125,14 @@ class Exchange:
 
     # --- read
 
-    def read(self, known: KnownLead, changes: Changes, *, is_fresh: bool = False) -> Remote:
+    def read(
+        self,
+        known: KnownLead,
+        changes: Changes,
+        *,
+        is_fresh: bool = False,
+        is_anew: bool = False,
+    ) -> Remote:
         """Read what is needed of a linked lead and is not among the changes already.
 
         Of what is to be written there the changes are not enough: a list can be minutes old, and
@@ -135,16 +142,17 @@ class Exchange:
             known: A lead with its link.
             changes: What the pull read.
             is_fresh: The changes were read or made just now.
+            is_anew: Read lead and person whatever the changes have of them.
         """
         link, lead_id = _link_of(known), known.local.lead_id
         remote = Remote(person_id=link.person_id, organization_id=link.organization_id)
         is_changed_here = differs(known)
-        is_usable = is_fresh or not is_changed_here
+        is_usable = is_fresh or not (is_changed_here or is_anew)
         if is_usable:
             remote.case = changes.deals.get(lead_id) or changes.leads.get(lead_id)
         if isinstance(remote.case, m.Lead) and link.deal_id is not None:
             remote.case = None  # a list can still show the lead that a deal was made of
-        is_needed = is_changed_here or lead_id not in changes.touched
+        is_needed = is_anew or is_changed_here or lead_id not in changes.touched
         if remote.case is None and is_needed:
             remote.case = self._read_case(link, changes.deals.get(lead_id))
         if remote.case is None:
@@ -158,7 +166,9 @@ class Exchange:
         elif link.organization_id in changes.organizations:
             self._take_company(remote, changes.organizations[link.organization_id].name)
         # While it was archived, what its person became was not read.
-        is_needed = is_changed_here or (remote.case is not None and link.is_archived)
+        is_needed = (
+            is_anew or is_changed_here or (remote.case is not None and link.is_archived)
+        )
         self._read_person(known, remote, changes if is_usable else Changes(), is_needed=is_needed)
         return remote
 

@@ -376,6 +376,10 @@ class _Run:
         remote = work.read.pop(lead_id, None)
         if remote is None or differs(known):
             remote = exchange.read(known, work.changes)
+        if not differs(known) and exchange.decide(known, remote).there:
+            # What is to be put right there may have been, by another lead of the same person: its
+            # numbers and addresses are written as one list.
+            remote = exchange.read(known, work.changes, is_anew=True)
         if remote.moved_from is not None and remote.person_id is not None:
             merge = Merge(entity=Entity.PERSON, lost_id=remote.moved_from, kept_id=remote.person_id)
             session.notes["joined"] += follow(session, merge)
