@@ -166,9 +166,7 @@ class Exchange:
         elif link.organization_id in changes.organizations:
             self._take_company(remote, changes.organizations[link.organization_id].name)
         # While it was archived, what its person became was not read.
-        is_needed = (
-            is_anew or is_changed_here or (remote.case is not None and link.is_archived)
-        )
+        is_needed = is_anew or is_changed_here or (remote.case is not None and link.is_archived)
         self._read_person(known, remote, changes if is_usable else Changes(), is_needed=is_needed)
         return remote
 
@@ -305,12 +303,12 @@ class Exchange:
         # What cannot be merged now is no difference to be met in every run: when it can be, theirs
         # will differ from what stands here now.
         settled |= {name: raw[name] for name in left_alone}
-        # What only waits for the other direction must still be a difference when that comes.
+        # What waits for a call, or for the other direction, must still be a difference where the
+        # call fails: their list will not show it again.
         settled |= {
             item.name: remote.theirs[item.name]
             for item in items
             if item.is_written_there
-            and not self._is_carried(item)
             and agreed is not None
             and raw[item.name] == _link_of(known).agreed_text(item.name)
         }
