@@ -479,7 +479,8 @@ class Exchange:
                     remote.person, contacts, agreed=_agreed_values(known) or {}
                 )
                 if changes != m.PersonChanges():
-                    self._session.client.update_person(remote.person.id, changes)
+                    written = self._session.client.update_person(remote.person.id, changes)
+                    self._session.written[written.id] = written
                 self._agree(known, decision, contacts, is_last=contacts.keys() == there.keys())
             rest = {name: there[name] for name in ("company", "stage") if name in there}
             if rest and remote.case is not None:
