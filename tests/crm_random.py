@@ -282,8 +282,6 @@ class World:
         """Whether two values say the same."""
         if one is None or other is None or not one.strip() or not other.strip():
             return not (one or "").strip() and not (other or "").strip()
-        if field == "company":  # an organization is found by its name in either case
-            return one.strip().casefold() == other.strip().casefold()
         return one.strip() == other.strip() or self._rules[field].is_same(one, other)
 
     # --- operations
@@ -884,8 +882,9 @@ class World:
             is_untold = not mapping.can_be_told(row["stage"], self.desk.policy.stages)
             if field == "stage" and kind == "lead" and is_untold:
                 continue  # no label stands for it: told nowhere
-            if field == "company" and kind == "deal" and ours[field] is None:
-                continue  # a deal's organization can only be replaced
+            is_fixed = kind == "deal" or record["person_id"] is None
+            if field == "company" and is_fixed and ours[field] is None:
+                continue  # an organization that can only be replaced
             if not self.same(field, ours[field], theirs):
                 self._problem(f"{name}: {field} is {ours[field]!r} here, {theirs!r} there")
 

@@ -196,6 +196,8 @@ def test_comments_and_moved_lines_leave_the_fingerprint_as_it_is() -> None:
         ("name", "Jose\u0301", "José", True),
         ("name", "Nome Distinto", "nome distinto", False),
         ("company", "Padaria\tModelo", "Padaria Modelo", True),
+        ("company", "PADARIA modelo", "Padaria Modelo", True),
+        ("company", "Padaria Modelo", "Padaria Exemplo", False),
         ("phone", "+5511900000001", "(11) 90000-0001", True),
         ("phone", "+551190000001", "+5511990000001", True),
         ("phone", "+5511900000001", "+5511900000002", False),

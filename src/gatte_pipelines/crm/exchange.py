@@ -154,7 +154,7 @@ class Exchange:
             remote.case = None  # a list can still show the lead that a deal was made of
         is_needed = is_anew or is_changed_here or lead_id not in changes.touched
         if remote.case is None and is_needed:
-            remote.case = self._read_case(link, changes.deals.get(lead_id))
+            remote.case = self._read_case(known, changes.deals.get(lead_id))
         if remote.case is None:
             remote.gone = is_needed
         elif isinstance(remote.case, m.Deal) and _is_gone(remote.case):
@@ -170,8 +170,8 @@ class Exchange:
         self._read_person(known, remote, changes if is_usable else Changes(), is_needed=is_needed)
         return remote
 
-    def _read_case(self, link: Link, converted: m.Deal | None) -> m.Lead | m.Deal | None:
-        client = self._session.client
+    def _read_case(self, known: KnownLead, converted: m.Deal | None) -> m.Lead | m.Deal | None:
+        client, link = self._session.client, _link_of(known)
         deal_id = link.deal_id
         if deal_id is None and converted is not None:
             deal_id = converted.id
@@ -179,13 +179,24 @@ class Exchange:
             return client.get_deal(deal_id)
         assert link.remote_lead_id is not None  # noqa: S101 - a linked lead has one of both
         lead = client.get_lead(link.remote_lead_id)
-        if lead is not None or link.person_id is None:
-            return lead
-        # A conversion takes the lead away; the deal names it.
-        for deals in (client.iter_deals, client.iter_archived_deals):
-            for deal in deals(person_id=link.person_id):
-                if deal.source_lead_id == link.remote_lead_id:
-                    return deal
+        return lead if lead is not None else self._find_deal(known.local.lead_id, link)
+
+    def _find_deal(self, lead_id: UUID, link: Link) -> m.Deal | None:
+        """The deal that was made of a lead: a conversion takes the lead away, and the deal names it.
+
+        Looked for where its person was, then by our id, since the person can be another by now.
+        """
+        client, key = self._session.client, self._session.account.external_key
+        if link.person_id is not None:
+            for deals in (client.iter_deals, client.iter_archived_deals):
+                for deal in deals(person_id=link.person_id):
+                    if deal.source_lead_id == link.remote_lead_id:
+                        return deal
+        if key is not None:
+            for hit in client.find_by_field("deal", key, str(lead_id)):
+                found = client.get_deal(int(hit.id))
+                if found is not None and found.source_lead_id == link.remote_lead_id:
+                    return found
         return None
 
     def _read_case_fields(self, known: KnownLead, remote: Remote, changes: Changes) -> None:
@@ -285,14 +296,15 @@ class Exchange:
         is_complete = all(map(self._is_carried, items))
         carried = [item for item in items if self._is_carried(item)]
         here = {item.name: item.value for item in carried if item.is_written_here}
-        # A deal's organization cannot be taken away, only replaced.
+        # The organization of a deal cannot be taken away, only replaced; nor that of a lead that has
+        # no person.
+        case = remote.case
+        is_fixed = isinstance(case, m.Deal) or (case is not None and case.person_id is None)
         there = {
             item.name: item.value
             for item in carried
             if item.is_written_there
-            and not (
-                item.name == "company" and item.value is None and isinstance(remote.case, m.Deal)
-            )
+            and not (item.name == "company" and item.value is None and is_fixed)
         }
         raw = {name: getattr(known.local, name) for name in FIELDS}
         settled = {
@@ -465,7 +477,8 @@ class Exchange:
                     remote.person, contacts, agreed=_agreed_values(known) or {}
                 )
                 if changes != m.PersonChanges():
-                    self._session.client.update_person(remote.person.id, changes)
+                    written = self._session.client.update_person(remote.person.id, changes)
+                    self._session.written[written.id] = written
                 self._agree(known, decision, contacts, is_last=contacts.keys() == there.keys())
             rest = {name: there[name] for name in ("company", "stage") if name in there}
             if rest and remote.case is not None:

@@ -131,6 +131,11 @@ def is_same_text(one: str, other: str) -> bool:
     return _collapsed(one) == _collapsed(other)
 
 
+def is_same_company(one: str, other: str) -> bool:
+    """Whether two texts name one organization, which is looked for in upper and lower case."""
+    return _collapsed(one).casefold() == _collapsed(other).casefold()
+
+
 def is_same_phone(one: str, other: str) -> bool:
     """Whether two texts are forms of one number."""
     key, other_key = phone_key_of(one), phone_key_of(other)

@@ -16,6 +16,7 @@ from gatte_pipelines.crm.policy import (
     DealStage,
     LabelStage,
     StagePolicy,
+    is_same_company,
     is_same_email,
     is_same_phone,
     is_same_text,
@@ -25,7 +26,7 @@ from gatte_pipelines.sync.merge import FieldRule, Side
 
 # What Pipedrive shows whole in the head of a column.
 _LONGEST_FIELD_NAME = 64
-_IS_SAME = {"phone": is_same_phone, "email": is_same_email}
+_IS_SAME = {"phone": is_same_phone, "email": is_same_email, "company": is_same_company}
 _YES, _NO = "yes", "no"
 
 

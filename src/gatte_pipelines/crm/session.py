@@ -32,6 +32,8 @@ from gatte_pipelines.sync.outbox import Intent
 if TYPE_CHECKING:
     import psycopg
 
+    from gatte_pipelines.crm import models as m
+
 REFUSED = "refused"
 """Action of the outbox that no call is under way for: Pipedrive refused something."""
 
@@ -48,6 +50,7 @@ class Session:
         now: When it began.
         notes: How often something worth telling happened, by its code.
         sentences: What else is to be told; no personal value.
+        written: Persons by their id as this run left them.
         approved: The plan that is carried out, where a person approved one.
     """
 
@@ -58,6 +61,7 @@ class Session:
     now: datetime
     notes: Counter[str] = field(default_factory=Counter)
     sentences: list[str] = field(default_factory=list)
+    written: dict[int, m.Person] = field(default_factory=dict)
     approved: Approved | None = None
 
     def __post_init__(self) -> None:

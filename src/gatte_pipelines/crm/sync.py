@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import datetime, timedelta
 from functools import partial
 from typing import TYPE_CHECKING, Any
@@ -377,9 +377,7 @@ class _Run:
         if remote is None or differs(known):
             remote = exchange.read(known, work.changes)
         if not differs(known) and exchange.decide(known, remote).there:
-            # What is to be put right there may have been, by another lead of the same person: its
-            # numbers and addresses are written as one list.
-            remote = exchange.read(known, work.changes, is_anew=True)
+            remote = self._read_before_writing(known, remote, work)
         if remote.moved_from is not None and remote.person_id is not None:
             merge = Merge(entity=Entity.PERSON, lost_id=remote.moved_from, kept_id=remote.person_id)
             session.notes["joined"] += follow(session, merge)
@@ -399,6 +397,17 @@ class _Run:
         elif outcome.reason == "deleted_there":
             session.forget_intents(lead_id)
         return outcome
+
+    def _read_before_writing(self, known: KnownLead, remote: Remote, work: _Work) -> Remote:
+        """What is to be put right there as it stands now: a list of numbers is written as a whole.
+
+        Where this run wrote the person for another lead of ours, what a salesperson said of this
+        lead is in the list; all else may be minutes old.
+        """
+        written = self._session.written.get(remote.person_id or 0)
+        if written is None or remote.person is None:
+            return self._exchange.read(known, work.changes, is_anew=True)
+        return replace(remote, person=written)
 
     def _guarded(self, lead_id: UUID, step: Callable[[], Outcome]) -> Outcome:
         """One lead's fault must not stop the others."""
