@@ -276,6 +276,7 @@ KILLS = {
 }
 
 
+@pytest.mark.long
 @pytest.mark.parametrize(
     ("way", "path"), [(way, path) for way, (_, paths) in KILLS.items() for path in paths]
 )

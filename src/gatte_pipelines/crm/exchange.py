@@ -182,7 +182,7 @@ class Exchange:
         return lead if lead is not None else self._find_deal(known.local.lead_id, link)
 
     def _find_deal(self, lead_id: UUID, link: Link) -> m.Deal | None:
-        """The deal that was made of a lead: a conversion takes the lead away, and the deal names it.
+        """The deal that a lead was made to: a conversion takes the lead away, the deal names it.
 
         Looked for where its person was, then by our id, since the person can be another by now.
         """
@@ -296,8 +296,8 @@ class Exchange:
         is_complete = all(map(self._is_carried, items))
         carried = [item for item in items if self._is_carried(item)]
         here = {item.name: item.value for item in carried if item.is_written_here}
-        # The organization of a deal cannot be taken away, only replaced; nor that of a lead that has
-        # no person.
+        # The organization of a deal cannot be taken away, only replaced; nor that of a lead without
+        # a person.
         case = remote.case
         is_fixed = isinstance(case, m.Deal) or (case is not None and case.person_id is None)
         there = {
