@@ -37,6 +37,10 @@ def watched(database: TestDatabase, smtp: SmtpStandIn) -> Inbound:
     return Inbound(database, smtp_url=smtp.url, staff_email=STAFF)
 
 
+# What must have run within the hour.
+ALL_DAY = ("inbound_messages", "session_context_expiry", "crm_sync")
+
+
 def now() -> datetime:
     return datetime.now(UTC)
 
@@ -87,7 +91,7 @@ def test_every_kind_of_trouble_is_in_one_email(watched: Inbound, smtp: SmtpStand
     report = watched.run("watchdog", as_of=now(), orchestrator_failures=[FAILURE])
     kinds = {row[0] for row in watched.rows("select kind from pipeline.staff_notices")}
     assert kinds == {"failed", "needs_approval", "interrupted", "stale", "orchestrator"}
-    assert report.inserted == 6, "both scheduled pipelines are stale"
+    assert report.inserted == 7, "all pipelines that run all day are stale"
     (text,) = texts(smtp)
     for words in (
         "aguarda aprovação",
@@ -99,7 +103,7 @@ def test_every_kind_of_trouble_is_in_one_email(watched: Inbound, smtp: SmtpStand
 
 
 def test_good_runs_are_not_mailed(watched: Inbound, smtp: SmtpStandIn) -> None:
-    for pipeline in ("inbound_messages", "session_context_expiry"):
+    for pipeline in ALL_DAY:
         record(watched, timedelta(hours=3), pipeline=pipeline)
         record(watched, pipeline=pipeline, outcome="skipped", reason="nothing_to_do")
     assert watched.run("watchdog", as_of=now()).outcome is Outcome.SKIPPED
@@ -116,7 +120,7 @@ def test_finding_another_run_going_on_is_no_good_run(watched: Inbound, smtp: Smt
 def test_a_dry_run_of_the_retention_is_no_good_run(watched: Inbound, smtp: SmtpStandIn) -> None:
     record(watched, timedelta(hours=27), pipeline="lgpd_retention")
     record(watched, pipeline="lgpd_retention", reason="dry_run")
-    for pipeline in ("inbound_messages", "session_context_expiry"):
+    for pipeline in ALL_DAY:
         record(watched, pipeline=pipeline)
     watched.run("watchdog", as_of=now())
     assert "lgpd_retention: nenhuma execução bem-sucedida" in texts(smtp)[0]
@@ -127,7 +131,7 @@ def test_a_dry_run_of_the_retention_is_no_good_run(watched: Inbound, smtp: SmtpS
 
 def test_trouble_of_long_ago_is_not_told(watched: Inbound, smtp: SmtpStandIn) -> None:
     record(watched, timedelta(hours=25), outcome="failed", pipeline="quarantine_replay")
-    for pipeline in ("inbound_messages", "session_context_expiry"):
+    for pipeline in ALL_DAY:
         record(watched, pipeline=pipeline)
     assert watched.run("watchdog", as_of=now()).outcome is Outcome.SKIPPED
     assert smtp.messages == []
