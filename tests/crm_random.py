@@ -1,7 +1,7 @@
 """Random work of two sides on the same leads, and what must hold when it comes to rest.
 
 An operation is four numbers, so that any part of a sequence is a sequence: what it is about is
-found among what is there when its turn comes. What the sides hold is compared through ``crm.mapping``.
+found among what is there when its turn comes. What the sides hold is compared by ``crm.mapping``.
 """
 
 from __future__ import annotations
@@ -392,9 +392,7 @@ class World:
             return
         lead_id = row["id"]
         self._note(f"our anonymisation of {_short(lead_id)}")
-        self._erased_conflicts += [
-            one for one in self.desk.conflicts if one["local_id"] == lead_id
-        ]
+        self._erased_conflicts += [one for one in self.desk.conflicts if one["local_id"] == lead_id]
         with self.desk.database.connect("gatte_pipeline") as connection:
             driver = psycopg_connection(connection)
             with driver.transaction(), driver.cursor() as cursor:
@@ -407,9 +405,7 @@ class World:
             "delete from pipeline.crm_links where lead_id = %(id)s or merged_into = %(id)s",
             {"id": lead_id},
         )
-        self._erased_conflicts += [
-            one for one in self.desk.conflicts if one["local_id"] == lead_id
-        ]
+        self._erased_conflicts += [one for one in self.desk.conflicts if one["local_id"] == lead_id]
         for table in ("sync_conflicts", "sync_outbox"):
             self.desk.execute(
                 f"delete from pipeline.{table} where local_id = %(id)s",  # noqa: S608
@@ -475,6 +471,19 @@ class World:
         holder = ("person", person["id"])
         with self._watching(lambda case: case["person_id"] == person["id"], (field,), holder):
             self.crm.edit_person(person["id"], **values)
+        # What they took out themselves is theirs to lose, whoever of ours could see it.
+        self.live = [
+            one
+            for one in self.live
+            if one.holder != holder or one.field != field or self._has(person["id"], one)
+        ]
+
+    def _has(self, person_id: int, edit: Edit) -> bool:
+        person = self._person(person_id)
+        if person is None or edit.field == "name":
+            return person is None or person.name == edit.value
+        has = mapping.has_phone if edit.field == "phone" else mapping.has_email
+        return has(person, edit.value)
 
     def _their_company(self, a: int, b: int, c: int) -> None:
         """The lead or deal is moved to another organization."""
@@ -490,9 +499,7 @@ class World:
         kind, record = case
         self._note(f"their organization of {kind} {record['id']}: {wanted}")
         record_id = record["id"]
-        with self._watching(
-            lambda case: case["id"] == record_id, ("company",), (kind, record_id)
-        ):
+        with self._watching(lambda case: case["id"] == record_id, ("company",), (kind, record_id)):
             if kind == "deal":
                 self.crm.edit_deal(record_id, org_id=wanted)
             elif b % 6 == 0 and record["person_id"] is not None:
@@ -572,7 +579,9 @@ class World:
             {"is_archived": True},
         )[b % 4 if c % 3 else b % 3]
         self._note(f"their deal {deal['id']}: {values}")
-        with self._watching(lambda case: case["id"] == deal["id"], ("stage",), ("deal", deal["id"])):
+        with self._watching(
+            lambda case: case["id"] == deal["id"], ("stage",), ("deal", deal["id"])
+        ):
             self.crm.edit_deal(deal["id"], **values)
 
     def _their_deletion(self, a: int, b: int, _c: int) -> None:
@@ -639,9 +648,15 @@ class World:
         lead = self._an_open_lead(a)
         if lead is None or not any(lead["custom_fields"].values()):
             return
-        copy = self.crm.add_lead(
-            title=lead["title"], person_id=lead["person_id"], custom_fields=lead["custom_fields"]
-        ) if lead["person_id"] is not None else None
+        copy = (
+            self.crm.add_lead(
+                title=lead["title"],
+                person_id=lead["person_id"],
+                custom_fields=lead["custom_fields"],
+            )
+            if lead["person_id"] is not None
+            else None
+        )
         if copy is not None:
             self._copies.add(copy)
             self._note(f"their copy {_short(copy)} of lead {_short(lead['id'])}")
@@ -695,9 +710,7 @@ class World:
                 self._problem(f"a second person {new['id']} beside {other['id']} for {keys}")
 
     def _pending(self, kind: str) -> set[str]:
-        rows = self.rows(
-            "select reference from pipeline.external_tasks where state = 'open'"
-        )
+        rows = self.rows("select reference from pipeline.external_tasks where state = 'open'")
         return {
             row["reference"].split(":")[1]
             for row in rows
@@ -937,11 +950,7 @@ class World:
         if kind == "person":
             if all(case["person_id"] != holder for case in cases):
                 return True  # nobody of ours has it any more
-            person = self._person(holder)
-            if person is None or edit.field == "name":
-                return person is None or person.name == edit.value
-            has = mapping.has_phone if edit.field == "phone" else mapping.has_email
-            return has(person, edit.value)
+            return self._has(holder, edit)
         if kind == "organization":
             found = self._company(holder)
             is_nobodys = all(

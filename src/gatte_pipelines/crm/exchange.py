@@ -166,9 +166,7 @@ class Exchange:
         elif link.organization_id in changes.organizations:
             self._take_company(remote, changes.organizations[link.organization_id].name)
         # While it was archived, what its person became was not read.
-        is_needed = (
-            is_anew or is_changed_here or (remote.case is not None and link.is_archived)
-        )
+        is_needed = is_anew or is_changed_here or (remote.case is not None and link.is_archived)
         self._read_person(known, remote, changes if is_usable else Changes(), is_needed=is_needed)
         return remote
 
@@ -298,8 +296,8 @@ class Exchange:
         is_complete = all(map(self._is_carried, items))
         carried = [item for item in items if self._is_carried(item)]
         here = {item.name: item.value for item in carried if item.is_written_here}
-        # The organization of a deal cannot be taken away, only replaced; nor that of a lead that has
-        # no person.
+        # The organization of a deal cannot be taken away, only replaced; nor that of a lead without
+        # a person.
         case = remote.case
         is_fixed = isinstance(case, m.Deal) or (case is not None and case.person_id is None)
         there = {
