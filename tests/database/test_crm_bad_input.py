@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Iterator
+from contextlib import contextmanager
 from datetime import timedelta
-from typing import Any
+from pathlib import Path
 from uuid import UUID, uuid4
 
 import pytest
 
+from gatte_pipelines.crm.exchange import Direction
 from gatte_pipelines.crm.failures import AccessRefusedError, BlockedError, UnreadableAnswerError
 from gatte_pipelines.crm.policy_text import parse_crm_policy
 from gatte_pipelines.crm.resolution import resolve_conflict
@@ -17,6 +20,7 @@ from gatte_pipelines.errors import BadInputError, ConfigurationError
 from gatte_pipelines.http import RetryableHttpError
 from gatte_pipelines.run_report import Outcome, RunReport
 from gatte_pipelines.sandbox.pipedrive import Kind, PipedriveFault
+from gatte_pipelines.sandbox.pipedrive_rows import Source
 from gatte_pipelines.sync.conflicts import resolve
 from gatte_pipelines.sync.merge import Side
 from tests.crm import CONFIG, CrmDesk, open_desk
@@ -348,7 +352,7 @@ def test_with_a_wrong_token_one_request_is_sent(desk: CrmDesk, known: bool) -> N
 def test_a_token_withdrawn_in_the_middle_ends_the_run_and_the_next_goes_on(desk: CrmDesk) -> None:
     for _ in range(3):
         desk.add_lead()
-    desk.sync(direction=desk_pull())
+    desk.sync(direction=Direction.PULL)
     desk.crm.fail(PipedriveFault.UNAUTHORIZED, method="POST", path="/persons", skip=1)
 
     def attempt() -> None:
@@ -360,12 +364,6 @@ def test_a_token_withdrawn_in_the_middle_ends_the_run_and_the_next_goes_on(desk:
     assert [call.status for call in calls].count(401) == 1
     assert desk.sync().inserted == 2
     assert len(desk.crm.leads) == len(desk.crm.persons) == 3
-
-
-def desk_pull() -> Any:
-    from gatte_pipelines.crm.exchange import Direction
-
-    return Direction.PULL
 
 
 @pytest.mark.parametrize("hours", [0.25, 25])
@@ -385,27 +383,14 @@ def test_the_token_of_another_company_changes_nothing(desk: CrmDesk, hours: floa
     assert desk.sync().inserted == 1
 
 
-@pytest.fixture
-def _unused() -> None:
-    """Keeps the section apart."""
-
-
-class open_other:  # noqa: N801 - used as a function
-    """The same database beside the account of another company."""
-
-    def __init__(self, desk: CrmDesk) -> None:
-        self._desk = desk
-        self._manager = open_desk(desk.database)
-
-    def __enter__(self) -> CrmDesk:
-        other = self._manager.__enter__()
-        other.clock.at = self._desk.clock.at
+@contextmanager
+def open_other(desk: CrmDesk) -> Iterator[CrmDesk]:
+    """The same database beside the account of another company, which has a token of its own."""
+    with open_desk(desk.database) as other:
+        other.clock.at = desk.clock.at
         other.crm.alter("data.company_id", 7_000_002, times=99, path="/users/me")
-        return other
-
-    def __exit__(self, *error: Any) -> None:
-        self._desk.clock.at = max(self._desk.clock.at, self._desk.clock.at + timedelta(minutes=1))
-        self._manager.__exit__(*error)
+        yield other
+        desk.clock.at = other.clock.at
 
 
 # --- answers ------------------------------------------------------------------------------------
@@ -1057,14 +1042,49 @@ def test_a_record_there_that_names_a_lead_that_nobody_knows_is_told(desk: CrmDes
     desk.crm.account.create(
         Kind.LEAD,
         {"title": "Lead", "person_id": person_id, "origin_id": str(uuid4())},
-        _app(),
+        Source.APP,
     )
     report = desk.sync()
     assert "id de um lead que não existe aqui" in tell(report)
     assert desk.rows("select * from leads") == []
 
 
-def _app() -> Any:
-    from gatte_pipelines.sandbox.pipedrive_rows import Source
+# --- webhooks -------------------------------------------------------------------------------------
 
-    return Source.APP
+
+def test_webhooks_that_are_none_are_told_and_dropped(
+    database: TestDatabase, tmp_path: Path
+) -> None:
+    with open_desk(database, tmp_path) as desk:
+        lead_id = desk.add_lead(name="Ana")
+        desk.sync()
+        desk.sync(after_minutes=60)
+        person_id = desk.link(lead_id)["person_id"]
+        merge = {"action": "delete", "entity": "person", "entity_id": "x", "merged_to_id": "1"}
+        for number, content in enumerate(
+            (
+                b"",
+                b"<html>",
+                b"[]",
+                b'{"meta": []}',
+                b"[" * 100_000,
+                b'{"meta": {}}' + b" " * (1 << 20),
+                json.dumps({"meta": merge}).encode(),
+                # These are events, of which nothing is to be done.
+                b'{"meta": {"action": "change", "entity": "person"}}',
+                json.dumps({"meta": merge | {"entity": "pipeline"}}).encode(),
+                json.dumps({"meta": merge | {"entity_id": 987, "merged_to_id": 988}}).encode(),
+            )
+        ):
+            name = f"pipedrive-{number:016x}.json"
+            (tmp_path / name).write_bytes(content)
+        before = both_states(desk)
+        report = desk.sync(after_minutes=60)
+        assert "7" in next(note for note in report.notes if "avisos do Pipedrive" in note)
+        assert list(tmp_path.rglob("pipedrive-*")) == []
+        here, there = both_states(desk)
+        for state in (here, before[0]):
+            del state["pipeline.watermarks"]
+        assert (here, there) == before
+        assert desk.link(lead_id)["person_id"] == person_id
+        assert_valid_requests(desk.crm)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from datetime import timedelta
+from pathlib import Path
 from typing import Any
 from uuid import UUID, uuid4
 
@@ -162,6 +163,27 @@ def test_a_mass_change_waits_for_approval_and_then_is_what_was_approved(
     assert_at_rest(desk)
 
 
+def test_merges_that_webhooks_tell_wait_for_approval_with_their_webhooks(
+    database: TestDatabase, tmp_path: Path
+) -> None:
+    with open_desk(database, tmp_path) as desk:
+        desk.crm.account.rules.merge_touches_leads = False  # then no list shows them
+        much_to_join(desk)
+        told = [path for path in tmp_path.rglob("pipedrive-*") if b"merged_to" in path.read_bytes()]
+        before = both_states(desk)
+        report = desk.sync()
+        assert report.outcome is Outcome.NEEDS_APPROVAL
+        assert both_states(desk) == before
+        assert [path for path in told if not path.exists()] == []
+        desk.sync(approve=plan_of(report))
+        assert len(desk.rows("select id from leads")) == MANY
+        assert [path for path in told if path.exists()] == []
+        desk.sync()
+        desk.sync()
+        assert_at_rest(desk)
+        assert_valid_requests(desk.crm)
+
+
 def test_as_many_as_a_person_changes_in_a_morning_go_through(desk: CrmDesk) -> None:
     leads = linked(desk, FEW)
     assert desk.reports[0].inserted == FEW
@@ -254,6 +276,7 @@ KILLS = {
 }
 
 
+@pytest.mark.long
 @pytest.mark.parametrize(
     ("way", "path"), [(way, path) for way, (_, paths) in KILLS.items() for path in paths]
 )

@@ -281,7 +281,9 @@ def test_nothing_that_is_refused_merged_deleted_or_taken_in_brings_a_value_to_li
     assert desk.link(gone)["state"] == "deleted"
     # Too much at once, with a plan and its table.
     for number in range(26):
-        add_lead(desk, phone=f"+551190001{number:04}", created_at=desk.clock() - timedelta(days=1))
+        add_lead(
+            desk, phone=f"{PHONE[:-4]}{number:04}", created_at=desk.clock() - timedelta(days=1)
+        )
     listener.sync()
     assert desk.reports[-1].outcome is Outcome.NEEDS_APPROVAL
     listener.sync(token=f"{TOKEN}ff", after_minutes=24 * 60)

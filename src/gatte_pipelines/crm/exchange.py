@@ -182,7 +182,7 @@ class Exchange:
         return lead if lead is not None else self._find_deal(known.local.lead_id, link)
 
     def _find_deal(self, lead_id: UUID, link: Link) -> m.Deal | None:
-        """The deal that was made of a lead: a conversion takes the lead away, and the deal names it.
+        """The deal that a lead was made to: a conversion takes the lead away, the deal names it.
 
         Looked for where its person was, then by our id, since the person can be another by now.
         """
@@ -315,12 +315,12 @@ class Exchange:
         # What cannot be merged now is no difference to be met in every run: when it can be, theirs
         # will differ from what stands here now.
         settled |= {name: raw[name] for name in left_alone}
-        # What only waits for the other direction must still be a difference when that comes.
+        # What waits for a call, or for the other direction, must still be a difference where the
+        # call fails: their list will not show it again.
         settled |= {
             item.name: remote.theirs[item.name]
             for item in items
             if item.is_written_there
-            and not self._is_carried(item)
             and agreed is not None
             and raw[item.name] == _link_of(known).agreed_text(item.name)
         }

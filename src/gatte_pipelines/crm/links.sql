@@ -90,10 +90,7 @@ select
     l.notes,
     l.created_at,
     l.crm_id,
-    exists (
-        select from pipeline.anonymized_rows as z
-        where z.table_name = 'leads' and z.row_id = l.id
-    ) as is_anonymized,
+    z.row_id is not null as is_anonymized,
     k.state,
     k.remote_lead_id,
     k.deal_id,
@@ -111,6 +108,7 @@ select
     k.agreed_at
 from leads as l
 left join pipeline.crm_links as k on l.id = k.lead_id
+left join pipeline.anonymized_rows as z on z.table_name = 'leads' and l.id = z.row_id
 where l.id = any(%(leads)s);
 
 -- name: lock_lead

@@ -70,8 +70,21 @@ def reconcile(session: Session, changes: Changes) -> Reconciled:
                 missing.discard(leads[lead.id]["lead_id"])
                 _compare(session, changes, leads[lead.id], lead)
     live = {deal_id for deal_id, link in deals.items() if not link["is_archived"]}
-    there = {deal.id for deal in client.iter_deals(ids=live)} if live else set()
+    there: set[int] = set()
+    for deal in client.iter_deals(ids=live) if live else ():
+        there.add(deal.id)
+        link = deals[deal.id]
+        # An organization that is deleted leaves its deals, and no list of changes says so.
+        if (deal.person_id, deal.org_id) != (link["person_id"], link["organization_id"]):
+            changes.deals.setdefault(link["lead_id"], deal)
     missing |= {deals[deal_id]["lead_id"] for deal_id in live - there}
+    for deal_id in deals.keys() - live:
+        # No list shows an archived deal by its id; a token each.
+        archived, lead_id = client.get_deal(deal_id), deals[deal_id]["lead_id"]
+        if archived is None or archived.is_deleted:
+            missing.add(lead_id)
+        elif not archived.is_archived:
+            changes.deals.setdefault(lead_id, archived)
     if organizations:
         # Names of organizations are in no other list; the first time all of them.
         since = None if mark is None else datetime.fromisoformat(mark) - OVERLAP

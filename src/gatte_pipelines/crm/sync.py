@@ -333,6 +333,7 @@ class _Run:
 
     def _forget_events(self, work: _Work) -> None:
         """Webhooks are read once; what they told is carried over by now."""
+        self._session.notes["bad_webhook"] += work.events.unreadable
         zone = self._sync.webhooks
         if zone is not None:
             for path in work.events.paths:
