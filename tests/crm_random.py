@@ -28,7 +28,7 @@ from gatte_pipelines.errors import GatteError
 from gatte_pipelines.http import RetryPolicy
 from gatte_pipelines.privacy.people import anonymize_leads
 from gatte_pipelines.run_report import RunReport
-from gatte_pipelines.sandbox.pipedrive import Kind, PipedriveFault
+from gatte_pipelines.sandbox.pipedrive import Exchange, Kind, PipedriveFault
 from gatte_pipelines.sandbox.pipedrive_bodies import RefusedError
 from gatte_pipelines.sync.merge import Value
 from tests.crm import CrmDesk
@@ -127,6 +127,11 @@ class Edit:
 class World:
     """Both sides, who edits them, and what became of every edit.
 
+    Attributes:
+        problems: What does not hold.
+        log: What was done, for whoever looks for the cause.
+        requests: All that were sent.
+
     Args:
         desk: Fresh.
         imports: Whether leads born there are taken in.
@@ -143,6 +148,7 @@ class World:
             max_retry_after_seconds=0.5,
         )
         self.problems: list[str] = []
+        self.requests: list[Exchange] = []
         self.log: list[str] = []
         self.live: list[Edit] = []
         self.done: Counter[str] = Counter()
@@ -254,7 +260,8 @@ class World:
             add_time=found["add_time"],
             update_time=None,
             custom_fields={},
-            **contacts,
+            phones=contacts["phones"],
+            emails=contacts["emails"],
         )
 
     def _company(self, organization_id: int | None) -> Value:
@@ -471,6 +478,19 @@ class World:
         holder = ("person", person["id"])
         with self._watching(lambda case: case["person_id"] == person["id"], (field,), holder):
             self.crm.edit_person(person["id"], **values)
+        # What they took out themselves is theirs to lose, whoever of ours could see it.
+        self.live = [
+            one
+            for one in self.live
+            if one.holder != holder or one.field != field or self._has(person["id"], one)
+        ]
+
+    def _has(self, person_id: int, edit: Edit) -> bool:
+        person = self._person(person_id)
+        if person is None or edit.field == "name":
+            return person is None or person.name == edit.value
+        has = mapping.has_phone if edit.field == "phone" else mapping.has_email
+        return has(person, edit.value)
 
     def _their_company(self, a: int, b: int, c: int) -> None:
         """The lead or deal is moved to another organization."""
@@ -541,7 +561,7 @@ class World:
         deal_ids: list[int] = []
 
         def has(case: dict[str, Any]) -> bool:
-            return case["id"] == lead["id"] or case.get("source_lead_id") == lead["id"]
+            return lead["id"] in (case["id"], case.get("source_lead_id"))
 
         with self._watching(has, ("stage",), ("conversion", lead["id"])):
             deal_id = self.crm.convert_lead(lead["id"], stages[b % len(stages)])
@@ -581,10 +601,10 @@ class World:
 
         def has(case: dict[str, Any]) -> bool:
             if kind == "person":
-                return case["person_id"] == gone
+                return bool(case["person_id"] == gone)
             if kind == "organization":
                 return gone in (case.get("org_id"), case.get("organization_id"))
-            return case["id"] == gone
+            return bool(case["id"] == gone)
 
         fields = {"person": CONTACTS, "organization": ("company",)}.get(kind, (*CONTACTS, "stage"))
         with self._watching(has, fields, None):
@@ -715,12 +735,12 @@ class World:
         self._note(f"--- sync {options}")
         before = self._dump() if options.get("dry_run") else None
         writes = [one for one in self.crm.exchanges if one.method != "GET"]
+        report: RunReport | None = None
         try:
             report = self.desk.sync(**options)
         except GatteError as error:
             self.failed_runs += 1
             self._note(f"    failed: {error}")
-            report = None
         else:
             counts = (report.received, report.inserted, report.updated, report.duplicate)
             self._note(f"    {counts} {report.skipped} {report.notes[:-1]}")
@@ -754,7 +774,7 @@ class World:
     def _is_about(self, edit: Edit, lead_id: UUID) -> bool:
         if edit.holder[0] == "lead" and edit.holder[1] == lead_id:
             return True
-        (row,) = [row for row in self.leads() if row["id"] == lead_id] or [None]
+        row = next((row for row in self.leads() if row["id"] == lead_id), None)
         case = self.case_of(row) if row is not None else None
         return case is not None and edit.holder[1] == case[1]["id"]
 
@@ -796,6 +816,7 @@ class World:
         else:
             self._problem(f"no rest after {MOST_RUNS} runs")
         before = self._dump()
+        self.requests += self.crm.exchanges
         self.crm.forget_exchanges()
         self.run(after_minutes=15)
         calls = [f"{one.method} {one.template}" for one in self.crm.exchanges]
@@ -804,6 +825,7 @@ class World:
             self._problem(f"an idle run made {calls}")
         if self._dump() != before:
             self._problem("an idle run changed something")
+        self.requests += self.crm.exchanges
         self._check_links()
         self._check_duplicates()
         self._check_edits()
@@ -856,6 +878,8 @@ class World:
             wanted = str(row["deal_id"] or row["remote_lead_id"])
             if row["crm_id"] != wanted:
                 self._problem(f"{name} has crm_id {row['crm_id']} in place of {wanted}")
+            if case is None and row["deal_id"] is not None and row["is_archived"]:
+                continue  # no list shows archived deals by their ids: nobody looks for them
             if case is None:
                 self._problem(f"{name} is called linked, but there is none")
                 continue
@@ -935,11 +959,7 @@ class World:
         if kind == "person":
             if all(case["person_id"] != holder for case in cases):
                 return True  # nobody of ours has it any more
-            person = self._person(holder)
-            if person is None or edit.field == "name":
-                return person is None or person.name == edit.value
-            has = mapping.has_phone if edit.field == "phone" else mapping.has_email
-            return has(person, edit.value)
+            return self._has(holder, edit)
         if kind == "organization":
             found = self._company(holder)
             is_nobodys = all(

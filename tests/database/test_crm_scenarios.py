@@ -198,9 +198,8 @@ def test_the_organization_of_a_lead_without_person_is_not_taken_away_again_and_a
     desk.sync()
     desk.crm.delete_person(desk.link(lead_id)["person_id"])
     desk.edit_lead(lead_id, company=None)
-    for _ in range(3):
-        report = desk.sync()
-    assert "refused" not in report.skipped
+    reports = [desk.sync() for _ in range(3)]
+    assert "refused" not in reports[-1].skipped
     assert outbox(desk) == []
 
 
@@ -216,3 +215,19 @@ def test_an_organization_begun_for_a_company_that_was_taken_back_is_forgotten(
     desk.edit_lead(lead_id, company="Padaria Sol")
     desk.sync()
     assert outbox(desk) == []
+
+
+def test_what_was_written_here_while_there_was_no_person_is_kept_in_a_conflict(
+    desk: CrmDesk,
+) -> None:
+    lead_id = desk.add_lead(name="Ana", company="Padaria Sol")
+    desk.sync()
+    desk.crm.delete_person(desk.link(lead_id)["person_id"])
+    desk.edit_lead(lead_id, name="Ana Souza")
+    desk.sync()
+    other = desk.crm.add_person(name="Bia", phones=[desk.lead(lead_id)["phone"]])
+    desk.crm.edit_lead(desk.remote_lead(lead_id)["id"], person_id=other)
+    desk.sync()
+    assert desk.lead(lead_id)["name"] == "Bia"
+    (conflict,) = desk.conflicts
+    assert (conflict["our_value"], conflict["their_value"]) == ("Ana Souza", "Bia")

@@ -379,8 +379,11 @@ class Exchange:
                 winner = Side.THEIRS if item.is_written_here else Side.OURS
                 our, their = (raw, item.value) if item.is_written_here else (raw, item.lost)
                 lost.append(("both_changed", item.name, winner, our, their))
-            elif item.name in here and item.name in useless:
-                # Ours could not be used as what it should be; nobody else has it.
+            elif item.name in here and (
+                item.name in useless or self._was_nowhere_there(known, item.name)
+            ):
+                # Ours could not be used as what it should be, or had no person to stand in; nobody
+                # else has it.
                 lost.append(("both_changed", item.name, Side.THEIRS, raw, item.value))
             elif item.why is Why.KEPT and item.is_written_here:
                 is_told = item.name != "stage" or _link_of(known).deal_id is not None
@@ -389,6 +392,12 @@ class Exchange:
                 if was_never_there or (agreed is not None and ours[item.name] != agreed[item.name]):
                     lost.append(("kept", item.name, Side.THEIRS, raw, item.value))
         return lost
+
+    @staticmethod
+    def _was_nowhere_there(known: KnownLead, name: str) -> bool:
+        """Whether a contact of ours may have been written while the lead there had no person."""
+        has_text = bool((getattr(known.local, name) or "").strip())
+        return name in CONTACTS and has_text and _link_of(known).person_id is None
 
     # --- carry over
 
