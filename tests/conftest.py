@@ -15,6 +15,8 @@ import hypothesis
 import pytest
 from hypothesis.configuration import set_hypothesis_home_dir
 
+from gatte_pipelines import redaction
+
 REPOSITORY = Path(__file__).resolve().parents[1]
 UNIT = REPOSITORY / "tests" / "unit"
 
@@ -76,6 +78,13 @@ def _no_network_in_unit_tests(request: pytest.FixtureRequest) -> Iterator[None]:
 def _own_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Run in an empty folder: no .env is read, and no .gatte is left in the checkout."""
     monkeypatch.chdir(tmp_path)
+
+
+@pytest.fixture(autouse=True)
+def _own_secrets(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Forget after a test what it registered as secret: masks are one list a process."""
+    for name in ("_secrets", "_secret_pattern"):
+        monkeypatch.setattr(redaction, name, getattr(redaction, name))
 
 
 @pytest.fixture(scope="session")

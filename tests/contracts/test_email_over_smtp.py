@@ -25,7 +25,7 @@ from gatte_pipelines.errors import (
 )
 from gatte_pipelines.messaging.channels import Outcome, SendResult
 from gatte_pipelines.messaging.email import Email, SmtpSender, parse_addresses
-from gatte_pipelines.redaction import forget_secrets, redact
+from gatte_pipelines.redaction import redact
 from gatte_pipelines.sandbox.smtp import SmtpFault, SmtpStandIn
 
 SENDER = "pipelines@gatte.example"
@@ -52,12 +52,6 @@ def sender(url: str, **options: object) -> SmtpSender:
 def server(tmp_path: Path) -> Iterator[SmtpStandIn]:
     with SmtpStandIn(tmp_path / "mails") as running:
         yield running
-
-
-@pytest.fixture(autouse=True)
-def _no_registered_secrets() -> Iterator[None]:
-    yield
-    forget_secrets()
 
 
 class Certificate(NamedTuple):

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Iterator
 
 import pytest
 from hypothesis import example, given
@@ -17,9 +16,7 @@ WAMID = "wamid.HBgNNTUxMTkwMDAwMTIzNBUCABIYFDNBMDAwMDAwMDAwMDAwMDAwMDAwAA=="
 
 
 @pytest.fixture(autouse=True)
-def _no_registered_secrets() -> Iterator[None]:
-    forget_secrets()
-    yield
+def _no_registered_secrets(_own_secrets: None) -> None:
     forget_secrets()
 
 
